@@ -1,0 +1,1 @@
+"""Side-by-side load comparison behind ``rowgate bench``."""

@@ -1,0 +1,1 @@
+"""What happened and is rare: structured events and alerts."""

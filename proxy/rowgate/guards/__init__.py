@@ -1,0 +1,1 @@
+"""Guards: one file each, named verdicts, one registry."""

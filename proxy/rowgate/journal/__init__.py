@@ -1,0 +1,1 @@
+"""What was read: one record a statement, safe through a kill."""

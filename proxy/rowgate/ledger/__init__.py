@@ -1,0 +1,1 @@
+"""What was used: windows, leases, and the stores that keep them."""

@@ -1,0 +1,1 @@
+"""Accounts: leased amounts, spent at the row."""

@@ -1,0 +1,1 @@
+"""What is allowed: the policy file, its checks, and the immutable snapshot enforced."""

@@ -1,0 +1,1 @@
+"""What a statement is, as read by PostgreSQL's own parser."""

@@ -1,0 +1,1 @@
+"""The wire: frames and messages of PostgreSQL protocol 3, as values."""
