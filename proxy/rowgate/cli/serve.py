@@ -1,0 +1,112 @@
+"""``rowgate serve``: run the proxy until it is told to stop."""
+
+import asyncio
+import random
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import uvloop
+
+from rowgate._twins import is_compiled
+from rowgate.clock import SystemClock
+from rowgate.events.log import EventLogError
+from rowgate.events.webhook import WebhookError
+from rowgate.journal.errors import JournalError
+from rowgate.ledger.interface import LedgerError
+from rowgate.network.listener import ListenError
+from rowgate.policy.problem import PolicyError
+from rowgate.session import session as session_module
+from rowgate.settings import Settings, SettingsError, read_config, settings_from
+from rowgate.worker import Worker
+
+CANNOT_START = 1
+USAGE = 2
+
+
+def serve(
+    listen: Annotated[str | None, typer.Option(help="HOST:PORT, or the path of a Unix socket.")] = None,
+    upstream: Annotated[
+        str | None,
+        typer.Option(help="postgresql://[user@]host:port; the user reads the catalogue, its password is in ~/.pgpass."),
+    ] = None,
+    policy: Annotated[Path | None, typer.Option(help="The policy file; SIGHUP reads it again.")] = None,
+    state: Annotated[Path | None, typer.Option(help="Directory for ledger, journal and events.")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with the same keys; options given here win.")] = None,
+    sync: Annotated[str | None, typer.Option(help="normal: safe through kill -9. full: through power loss.")] = None,
+    webhook: Annotated[str | None, typer.Option(help="URL that alerts are posted to as JSON.")] = None,
+    webhook_secret_file: Annotated[Path | None, typer.Option(help="File with the webhook's bearer token.")] = None,
+) -> None:
+    """Serve PostgreSQL clients, enforcing the policy. SIGHUP reloads it, SIGTERM drains, a second one ends at once."""
+    given: dict[str, Any] = {
+        "listen": listen,
+        "upstream": upstream,
+        "policy": policy,
+        "state": state,
+        "sync": sync,
+        "webhook": webhook,
+        "webhook_secret_file": webhook_secret_file,
+    }
+    try:
+        values = read_config(config) if config is not None else {}
+        values.update({name: str(value) for name, value in given.items() if value is not None})
+        settings = settings_from(values)
+    except SettingsError as error:
+        _fail(str(error), USAGE)
+    try:
+        uvloop.run(_serve(settings))
+    except (PolicyError, LedgerError, JournalError, ListenError, EventLogError, WebhookError) as error:
+        _fail(str(error), CANNOT_START)
+    except OSError as error:
+        _fail(f"{error.filename or 'start'}: {error.strerror}", CANNOT_START)
+
+
+def _fail(message: str, status: int) -> None:
+    sys.stderr.write(f"rowgate: {message}\n")
+    raise typer.Exit(status)
+
+
+async def _serve(settings: Settings) -> None:
+    worker = Worker(settings, SystemClock(), random.SystemRandom())
+    stopping = asyncio.Event()
+    ending = asyncio.Event()
+
+    def stop() -> None:
+        if stopping.is_set():
+            ending.set()
+        stopping.set()
+
+    loop = asyncio.get_running_loop()
+    try:
+        await worker.start()
+        loop.add_signal_handler(signal.SIGHUP, lambda: _reload(worker))
+        loop.add_signal_handler(signal.SIGTERM, stop)
+        loop.add_signal_handler(signal.SIGINT, stop)
+        path = "compiled" if is_compiled(session_module) else "pure Python, slower: no C compiler when installed"
+        _say(f"listening on {worker.address}, server {settings.upstream.address}")
+        _say(f"policy {worker.snapshot.source} version {worker.snapshot.version}, mode {worker.snapshot.mode.value}")
+        _say(f"hot path {path}; events in {settings.state / 'events.jsonl'}")
+        await stopping.wait()
+        _say("draining: no new sessions; SIGTERM again ends now")
+        drain = asyncio.create_task(worker.drain())
+        end = asyncio.create_task(ending.wait())
+        await asyncio.wait({drain, end}, return_when=asyncio.FIRST_COMPLETED)
+        drain.cancel()
+        end.cancel()
+    finally:
+        await worker.stop()
+        _say("stopped")
+
+
+def _reload(worker: Worker) -> None:
+    if worker.reload():
+        _say(f"policy version {worker.snapshot.version} in force, mode {worker.snapshot.mode.value}")
+    else:
+        _say(f"policy not changed, {worker.snapshot.version} stays in force; see the event PolicyRejected")
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"rowgate: {text}\n")
+    sys.stderr.flush()

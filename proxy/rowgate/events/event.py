@@ -1,0 +1,344 @@
+"""What happens rarely and matters: one frozen value an event, named in the past tense.
+
+No event carries a literal of a statement, a password or a token. Amounts are whole numbers, times are seconds.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from enum import IntEnum
+from typing import ClassVar
+
+
+class Severity(IntEnum):
+    """How much an event matters; from ALERT on it goes to the webhook."""
+
+    INFO = 1
+    WARNING = 2
+    ALERT = 3
+    CRITICAL = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happened. ``severity`` and the name belong to the class."""
+
+    severity: ClassVar[Severity] = Severity.INFO
+    repeats_by: ClassVar[tuple[str, ...] | None] = None
+    """The fields that make two of these the same to a reader (floods of them are thinned out); None: each counts."""
+
+    @property
+    def name(self) -> str:
+        """The event's name as written to the log."""
+        return type(self).__name__
+
+    def facts(self) -> Mapping[str, object]:
+        """Return the event's fields in order, without those that are None."""
+        named = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return {name: value for name, value in named if value is not None}
+
+    def likeness(self) -> tuple[object, ...] | None:
+        """Return what identical events share, None when this one is never thinned out."""
+        if self.repeats_by is None:
+            return None
+        return (self.name, *(getattr(self, name) for name in self.repeats_by))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionEvent(Event):
+    """Something about one session."""
+
+    session: str
+    user: str
+    database: str
+    source: str
+    """The client's address, "unix" for a Unix socket."""
+    client: str | None = None
+    """The client rule of the policy that matched."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerdictEvent(SessionEvent):
+    """A rule's verdict on a statement; fields that a rule has no use for are None."""
+
+    repeats_by: ClassVar[tuple[str, ...] | None] = ("rule", "scope", "mode", "user")
+
+    rule: str
+    mode: str
+    """enforced or monitor."""
+    policy: str
+    """The version of the policy in force."""
+    scope: str | None = None
+    """Whose amounts these are, as "user=etl, source=10.0.0.7"."""
+    window_s: float | None = None
+    used: int | None = None
+    limit_amount: int | None = None
+    retry_after_s: float | None = None
+    template: str | None = None
+    """The statement without its literals."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerStarted(Event):
+    """The proxy accepts connections; ``compiled`` says whether the hot path is, or its pure twin runs."""
+
+    address: str
+    upstream: str
+    """Host and port, or the socket's path: never a DSN, which may hold a password."""
+    version: str
+    compiled: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionsDrained(Event):
+    """No new sessions are admitted and the remaining ones are asked to end."""
+
+    remaining: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drained(Event):
+    """The process ends; ``cut_off`` sessions did not end in time."""
+
+    duration_s: float
+    cut_off: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyLoaded(Event):
+    """A policy came into force."""
+
+    version: str
+    source: str
+    mode: str
+    former: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyRejected(Event):
+    """A policy file had mistakes and changed nothing: the one in force stays."""
+
+    severity: ClassVar[Severity] = Severity.ALERT
+
+    source: str
+    problems: tuple[str, ...]
+    in_force: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyLoosened(Event):
+    """A policy came into force that permits more than the former one; ``changes`` are sentences."""
+
+    severity: ClassVar[Severity] = Severity.ALERT
+
+    version: str
+    former: str
+    changes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionOpened(SessionEvent):
+    """A client was authenticated and may send statements."""
+
+    application: str | None = None
+    """What the client calls itself: asserted, not verified."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionClosed(SessionEvent):
+    """A session ended. ``rows`` and ``octets`` went to the client in all."""
+
+    reason: str
+    duration_s: float
+    rows: int
+    octets: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRefused(Event):
+    """A connection was turned away before it became a session."""
+
+    severity: ClassVar[Severity] = Severity.WARNING
+    # Not by user or database: whoever connects chooses those, and would have each name be a new event.
+    repeats_by: ClassVar[tuple[str, ...] | None] = ("source", "reason")
+
+    user: str
+    database: str
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatementDenied(VerdictEvent):
+    """A statement was refused and did not run."""
+
+    severity: ClassVar[Severity] = Severity.ALERT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultCut(VerdictEvent):
+    """A result passed its limit: ``rows`` were delivered, the rest was not."""
+
+    severity: ClassVar[Severity] = Severity.ALERT
+
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScopeThrottled(VerdictEvent):
+    """A result is held back until its scope has something left again, for ``max_wait_s`` at most."""
+
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    max_wait_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WouldHaveStopped(VerdictEvent):
+    """Monitor: the statement ran; enforcement would have denied, cut or throttled it (``verdict``)."""
+
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitAlerted(Event):
+    """A scope reached the amount at which its limit asks to be told."""
+
+    severity: ClassVar[Severity] = Severity.ALERT
+    repeats_by: ClassVar[tuple[str, ...] | None] = ("limit", "scope", "window_s")
+
+    limit: str
+    scope: str
+    window_s: float
+    used: int
+    limit_amount: int
+    threshold: int
+    policy: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardFailed(Event):
+    """A guard raised: its statement was denied, because a guard that cannot judge must not wave through."""
+
+    severity: ClassVar[Severity] = Severity.CRITICAL
+    repeats_by: ClassVar[tuple[str, ...] | None] = ("guard", "error")
+
+    guard: str
+    error: str
+    """The exception's type and place, not its text, which may quote the statement."""
+    session: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerFailed(Event):
+    """The ledger cannot be written; ``posture`` says what happens to statements meanwhile."""
+
+    severity: ClassVar[Severity] = Severity.CRITICAL
+    repeats_by: ClassVar[tuple[str, ...] | None] = ("posture",)
+
+    error: str
+    posture: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerRecovered(Event):
+    """The ledger works again."""
+
+    severity: ClassVar[Severity] = Severity.ALERT
+
+    after_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalFailed(Event):
+    """No record can be opened (disk full, say); ``posture`` says what happens to statements meanwhile."""
+
+    severity: ClassVar[Severity] = Severity.CRITICAL
+    repeats_by: ClassVar[tuple[str, ...] | None] = ("posture",)
+
+    error: str
+    posture: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentDropped(Event):
+    """The oldest segment of the journal was deleted to stay within its bound."""
+
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    segment: str
+    octets: int
+    had_open: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogueRefreshed(Event):
+    """The names and numbers of a database's tables were read anew."""
+
+    repeats_by: ClassVar[tuple[str, ...] | None] = ("database",)
+
+    database: str
+    relations: int
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogueFailed(Event):
+    """A database's catalogue could not be read; ``posture`` says what its age means for statements."""
+
+    severity: ClassVar[Severity] = Severity.ALERT
+    repeats_by: ClassVar[tuple[str, ...] | None] = ("database",)
+
+    database: str
+    error: str
+    posture: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerUnreachable(Event):
+    """The PostgreSQL server did not take a connection."""
+
+    severity: ClassVar[Severity] = Severity.ALERT
+    repeats_by: ClassVar[tuple[str, ...] | None] = ("upstream", "error")
+
+    upstream: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProtocolViolated(Event):
+    """A peer broke the protocol and was disconnected. ``what`` names the rule broken, not the bytes."""
+
+    severity: ClassVar[Severity] = Severity.WARNING
+    repeats_by: ClassVar[tuple[str, ...] | None] = ("source", "where", "what")
+
+    where: str
+    """client or server."""
+    what: str
+    source: str
+    session: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextWithheld(SessionEvent):
+    """A notice or notification was not passed on, because its text would have exceeded a limit."""
+
+    severity: ClassVar[Severity] = Severity.WARNING
+    repeats_by: ClassVar[tuple[str, ...] | None] = ("kind", "user")
+
+    kind: str
+    """notice or notification."""
+    rule: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertsDropped(Event):
+    """Alerts did not reach the webhook; ``total`` since the start. They are in the log."""
+
+    # Below ALERT: what says that the webhook is stuffed must not itself be stuffed into it.
+    severity: ClassVar[Severity] = Severity.WARNING
+    repeats_by: ClassVar[tuple[str, ...] | None] = ("reason",)
+
+    reason: str
+    total: int

@@ -1,0 +1,222 @@
+"""The ledger in SQLite: one file for all workers of a machine, durable through kill -9 (``full``: power loss as well).
+
+Each call is one transaction that takes the write lock first (BEGIN IMMEDIATE), so leases of all processes are taken one
+after the other, each seeing all before it. In WAL mode a committed transaction is in the page cache when COMMIT
+returns: the death of the process cannot undo it (https://www.sqlite.org/wal.html).
+"""
+
+import contextlib
+import sqlite3
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from rowgate.clock import Clock
+from rowgate.ledger import distinct
+from rowgate.ledger.interface import (
+    Admission,
+    AdmitRequest,
+    Lease,
+    LeaseRequest,
+    LedgerError,
+    WindowSpec,
+    check_batch,
+)
+from rowgate.ledger.schema import Sync, connect, explained, open_ledger, patiently
+from rowgate.ledger.time import Frame, LedgerClock, boot_of, lead, start, to_seconds
+from rowgate.ledger.windows import check_state, counted, new_state, over_at, take
+
+WAL_BOUND = 16 * 1024 * 1024
+"""Size of the write-ahead log (bytes) from which a checkpoint makes writers wait so that the log can begin again."""
+
+_Request = TypeVar("_Request", LeaseRequest, AdmitRequest)
+_Answer = TypeVar("_Answer", Lease, Admission)
+_Result = TypeVar("_Result")
+
+
+class SqliteStore:
+    """A ledger in one SQLite file, for any number of processes of one machine.
+
+    The file must be on a local file system. The write-ahead log is moved into the file only by ``checkpoint``, which
+    the owner calls from a thread every few seconds. On disk a scope of one window takes about 900 bytes.
+    """
+
+    def __init__(self, path: Path, clock: Clock, sync: Sync = "normal", *, boot: str | None = None) -> None:
+        """Open or create the ledger at ``path``; raises LedgerError.
+
+        ``boot`` names the run of ``clock.monotonic()``; default: the machine's boot, "" where that is unknown (not
+        Linux, or a clock of a test's own). Stores of one boot share one ledger time to the tick. A store of an unknown
+        boot has the file for itself: a second one gets LedgerBusyError.
+        """
+        boot = boot_of(clock) if boot is None else boot
+        self._path = path
+        self._connection = open_ledger(path, sync, exclusive=not boot)
+        self._execute = self._connection.cursor().execute
+        self._is_shared = bool(boot)
+        self._lead = lead(boot)
+        self._mark = 0  # the file's is at least that
+        self._mark_written = 0  # the same once the transaction is committed
+        try:
+            self._clock = self._transact(lambda: self._start(clock, boot))
+        except LedgerError:
+            self._connection.close()
+            raise
+
+    def now(self) -> float:
+        """Return ledger time (seconds)."""
+        return to_seconds(self._clock.now())
+
+    def lease(self, requests: Sequence[LeaseRequest]) -> list[Lease]:
+        """Answer all requests in one transaction; see ``Store.lease``."""
+        check_batch(requests)
+        return self._transact(lambda: self._each(self._lease, requests))
+
+    def admit(self, requests: Sequence[AdmitRequest]) -> list[Admission]:
+        """Answer all requests in one transaction; see ``Store.admit``."""
+        check_batch(requests)
+        return self._transact(lambda: self._each(self._admit, requests))
+
+    def usage(self, scope: bytes, windows: Sequence[WindowSpec]) -> tuple[int, ...]:
+        """Return the units counted in each window now; takes no lock."""
+        try:
+            row = patiently(self._execute, "SELECT state FROM scope WHERE name = ?", (scope,)).fetchone()
+        except sqlite3.Error as error:
+            raise explained(error, self._path) from error
+        return (0,) * len(windows) if row is None else counted(check_state(row[0]), windows, self._clock.now())
+
+    def forget_expired(self, at_most: int) -> int:
+        """Drop up to ``at_most`` scopes and keys whose longest window is over; return how many were dropped."""
+        return self._transact(lambda: self._forget(at_most))
+
+    def checkpoint(self) -> int:
+        """Move the write-ahead log into the file; return the frames (4 KiB) still to be moved.
+
+        To be called from another thread than the store's, on a connection of its own: leases go on meanwhile. Only when
+        the log has outgrown WAL_BOUND do writers wait for the last of it, a few milliseconds. Raises LedgerError. A
+        store that has the file for itself (see ``__init__``) does it by itself, and nothing is left to do here.
+        """
+        if not self._is_shared:
+            return 0
+        connection = connect(self._path)
+        try:
+            _, frames, moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            (page,) = connection.execute("PRAGMA page_size").fetchone()
+            if frames * page > WAL_BOUND:
+                _, frames, moved = connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+        except sqlite3.Error as error:
+            raise explained(error, self._path) from error
+        finally:
+            connection.close()
+        return int(frames - moved)
+
+    def close(self) -> None:
+        """Close the file; the last one to do so moves the write-ahead log into it."""
+        with contextlib.suppress(LedgerError):  # the time of an orderly end: nice to have, and nothing depends on it
+            self._transact(self._time)
+        self._connection.close()
+
+    def _transact(self, work: Callable[[], _Result]) -> _Result:
+        """Run ``work`` in a transaction that holds the write lock; when anything fails, nothing of it is kept."""
+        try:
+            patiently(self._execute, "BEGIN IMMEDIATE")
+            result = work()
+            self._execute("COMMIT")
+            self._mark = self._mark_written
+        except BaseException as error:
+            self._roll_back()
+            self._mark_written = self._mark
+            if isinstance(error, sqlite3.Error):
+                raise explained(error, self._path) from error
+            raise
+        return result
+
+    def _roll_back(self) -> None:
+        # After a full disk SQLite has rolled back by itself; a second error here would only hide the first.
+        with contextlib.suppress(sqlite3.Error):
+            if self._connection.in_transaction:
+                self._connection.rollback()
+
+    def _each(self, answer: Callable[[_Request, int], _Answer], requests: Sequence[_Request]) -> list[_Answer]:
+        now = self._time()
+        return [answer(request, now) for request in requests]
+
+    def _start(self, clock: Clock, boot: str) -> LedgerClock:
+        row = self._execute("SELECT mark, boot, base FROM ledger_time").fetchone()
+        ledger_clock, frame = start(clock, None if row is None else Frame(*row), boot)
+        self._execute(
+            "INSERT OR REPLACE INTO ledger_time (id, mark, boot, base, byte_order) VALUES (1, ?, ?, ?, ?)",
+            (frame.mark, frame.boot, frame.base, sys.byteorder),
+        )
+        return ledger_clock
+
+    def _time(self) -> int:
+        """Return the tick at which this transaction takes place, and keep the high-water mark at or above it."""
+        now = self._clock.now()
+        if now > self._mark:
+            self._mark_written = now + self._lead
+            self._execute("UPDATE ledger_time SET mark = max(mark, ?)", (self._mark_written,))
+        return now
+
+    def _lease(self, request: LeaseRequest, now: int) -> Lease:
+        execute = self._execute
+        row = execute("SELECT id, over_at, state FROM scope WHERE name = ?", (request.scope,)).fetchone()
+        state = new_state(request.windows) if row is None else check_state(row[2])
+        lease, state, changed = take(state, request, now)
+        if not changed:
+            return lease
+        over = over_at(state)
+        # Written ahead by an eighth of the longest window: the index on it then changes only that often.
+        ahead = over + request.windows[-1].length // 8
+        if row is None:
+            execute("INSERT INTO scope (name, over_at, state) VALUES (?, ?, ?)", (request.scope, ahead, state))
+        elif over > row[1]:
+            execute("UPDATE scope SET over_at = ?, state = ? WHERE id = ?", (ahead, state, row[0]))
+        else:
+            execute("UPDATE scope SET state = ? WHERE id = ?", (state, row[0]))
+        return lease
+
+    def _admit(self, request: AdmitRequest, now: int) -> Admission:
+        return distinct.admit(_Seen(self._execute, request.scope, request.windows[-1].length), request, now)
+
+    def _forget(self, at_most: int) -> int:
+        now = self._time()
+        forgotten = 0
+        for table, key in (("scope", "id"), ("seen", "scope, key")):
+            over = f"SELECT {key} FROM {table} WHERE over_at < ? LIMIT ?"
+            forgotten += self._execute(
+                f"DELETE FROM {table} WHERE ({key}) IN ({over})", (now, at_most - forgotten)
+            ).rowcount
+        return forgotten
+
+
+class _Seen:
+    """When each key of one scope was last seen: rows of the table ``seen``."""
+
+    def __init__(self, execute: Callable[..., sqlite3.Cursor], scope: bytes, longest: int) -> None:
+        self._execute = execute
+        self._scope = scope
+        self._longest = longest
+
+    def last(self, key: bytes) -> int | None:
+        """Return when the key was last seen."""
+        row = self._execute("SELECT at FROM seen WHERE scope = ? AND key = ?", (self._scope, key)).fetchone()
+        return None if row is None else int(row[0])
+
+    def count(self, since: int) -> int:
+        """Return how many keys were last seen at a tick or after."""
+        row = self._execute("SELECT count(*) FROM seen WHERE scope = ? AND at >= ?", (self._scope, since)).fetchone()
+        return int(row[0])
+
+    def nth(self, since: int, place: int) -> int:
+        """Return the ``place``-th tick since ``since``."""
+        query = "SELECT at FROM seen WHERE scope = ? AND at >= ? ORDER BY at LIMIT 1 OFFSET ?"
+        return int(self._execute(query, (self._scope, since, place)).fetchone()[0])
+
+    def see(self, key: bytes, at: int) -> None:
+        """Record a key as last seen at a tick."""
+        self._execute(
+            "INSERT INTO seen (scope, key, at, over_at) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET at = excluded.at, over_at = max(over_at, excluded.over_at)",
+            (self._scope, key, at, at + self._longest),
+        )

@@ -1,0 +1,276 @@
+"""The accounts of one worker: found by (limit, scope), refilled from the ledger, given back when idle."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from rowgate.clock import Clock
+from rowgate.ledger.interface import Lease, LeaseRequest, LedgerError, Store, WindowSpec
+from rowgate.metering.account import OCTETS, ROWS, STATEMENTS, Account
+from rowgate.metering.plan import UNBOUNDED
+from rowgate.policy.snapshot import Action, Dimension, Limit, Quantity, Window
+from rowgate.verdict import CONFIGURATION_LIMIT_EXCEEDED, INSUFFICIENT_PRIVILEGE, IO_ERROR, SOON, Denial, Refusal
+
+UNITS: Final = {Quantity.ROWS: ROWS, Quantity.BYTES: OCTETS, Quantity.STATEMENTS: STATEMENTS}
+
+# A lease lives one bucket of its shortest window, and is at most this share of its tightest limit: that much at most is
+# lost with a kill (per worker and scope), or makes another worker stop early.
+LEASE_SHARE: Final = 64
+# What a scope that has just appeared is given; from then on as much as it really spends, doubled.
+FIRST_LEASE: Final = {ROWS: 16, OCTETS: 16 * 1024, STATEMENTS: 16}
+# Accounts kept in memory; beyond it the least recently used idle ones are given back. ~1 KiB each.
+MAX_ACCOUNTS: Final = 200_000
+# An account nobody spent from for this long (seconds) is forgotten here (the ledger remembers what counts).
+IDLE_AFTER: Final = 600.0
+# Leases given back in one call of the ledger, so that a sweep never holds its lock for long.
+SWEEP_BATCH: Final = 256
+# How long a held statement waits before asking again, at least (seconds): the ledger is not polled in a loop.
+MIN_RETRY: Final = 0.005
+# After a failure of the ledger nobody asks it again for this long (seconds); every statement in between is denied.
+FAILURE_PAUSE: Final = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Crossed:
+    """A window's usage has reached ``alert_at``, or passed an alerting window's limit."""
+
+    account: Account
+    window: Window
+    used: int
+    threshold: int
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerTrouble:
+    """The ledger failed (``message``), or works again (``message`` empty)."""
+
+    message: str
+
+
+Notice = Crossed | LedgerTrouble
+Factor = Callable[[Limit, Mapping[Dimension, str]], float]
+
+
+class Accounts:
+    """Every account of a worker. ``factor`` says how far an exemption stretches a limit now; ``notify`` takes notices."""
+
+    def __init__(self, store: Store, clock: Clock, factor: Factor, notify: Callable[[Notice], None]) -> None:
+        self._store = store
+        self._clock = clock
+        self._factor = factor
+        self._notify = notify
+        self._accounts: dict[bytes, Account] = {}
+        self._alerted: dict[bytes, set[float]] = {}
+        self._failed_until = 0.0
+        self._failing = False
+
+    def __len__(self) -> int:
+        return len(self._accounts)
+
+    def of(self, limit: Limit, values: Mapping[Dimension, str]) -> Account:
+        """Return the account of ``limit`` for the scope with these values, the same object for every session."""
+        scope = scope_key(limit, values)
+        account = self._accounts.get(scope)
+        if account is None or account.limit is not limit:
+            if len(self._accounts) >= MAX_ACCOUNTS:
+                self._forget(self._clock.monotonic(), 0.0, at_least=MAX_ACCOUNTS // 16)
+            described = ", ".join(f"{name.value} {value}" for name, value in values.items() if name.value != "statement")
+            replaced = account
+            unit = UNITS[limit.measure.quantity]
+            account = Account(limit, scope, unit, described or "this statement", values)
+            self._accounts[scope] = account
+            if replaced is not None:
+                self._give_back([replaced])
+        account.last_used = self._clock.monotonic()
+        return account
+
+    def refill(self, needs: Sequence[tuple[Account, int]]) -> Refusal | None:
+        """Lease anew for each (account, need) in one call of the ledger; return why not, if one was refused.
+
+        What was granted to the others stays with them. The need is in the account's own unit.
+        """
+        now = self._clock.monotonic()
+        if now < self._failed_until:
+            return _ledger_refusal()
+        factors = [self._factor(account.limit, account.values) for account, _ in needs]
+        try:
+            requests = [_request(account, need, factor) for (account, need), factor in zip(needs, factors, strict=True)]
+            leases = self._store.lease(requests)
+        except LedgerError as problem:
+            return self._fail(str(problem), now)
+        if self._failing:
+            self._failing = False
+            self._notify(LedgerTrouble(""))
+        ahead = self._store.now() - self._clock.monotonic()
+        refusal: Refusal | None = None
+        for (account, need), factor, lease in zip(needs, factors, leases, strict=True):
+            account.last_used = now
+            self._take(account, lease, ahead)
+            self._alert(account, lease, factor)
+            refusal = _harder(refusal, _refusal(account, need, lease, factor, now))
+        return refusal
+
+    def sweep(self) -> None:
+        """Give back what expired leases have left over, forget idle accounts; bounded work, called about every second."""
+        now = self._clock.monotonic()
+        expired = [a for a in self._accounts.values() if a.remaining > 0 and a.expires <= now and a.leased]
+        self._give_back(expired[:SWEEP_BATCH])
+        self._forget(now, IDLE_AFTER, at_least=0)
+
+    def close(self) -> None:
+        """Give back every unspent lease."""
+        accounts = [account for account in self._accounts.values() if account.remaining > 0 and account.leased]
+        for start in range(0, len(accounts), SWEEP_BATCH):
+            self._give_back(accounts[start : start + SWEEP_BATCH])
+
+    def _fail(self, message: str, now: float) -> Refusal:
+        self._failed_until = now + FAILURE_PAUSE
+        if not self._failing:
+            self._failing = True
+            self._notify(LedgerTrouble(message))
+        return _ledger_refusal()
+
+    def _take(self, account: Account, lease: Lease, ahead: float) -> None:
+        account.remaining = lease.granted
+        account.within = lease.within
+        account.leased = lease.granted
+        account.lease_end = lease.end
+        account.expires = lease.end - ahead
+
+    def _alert(self, account: Account, lease: Lease, factor: float) -> None:
+        for window, used in zip(account.limit.windows, lease.used, strict=True):
+            limit = _stretched(window.limit, factor)
+            threshold = limit + 1 if window.action is Action.ALERT else limit + UNBOUNDED
+            if window.alert_at is not None:
+                threshold = min(threshold, _stretched(window.alert_at, factor))
+            alerted = self._alerted.setdefault(account.scope, set())
+            if used < threshold:
+                alerted.discard(window.seconds)
+            elif window.seconds not in alerted:
+                alerted.add(window.seconds)
+                self._notify(Crossed(account, window, used, threshold))
+
+    def _give_back(self, accounts: Sequence[Account]) -> None:
+        if not accounts:
+            return
+        factors = [self._factor(account.limit, account.values) for account in accounts]
+        requests = [_request(account, 0, factor) for account, factor in zip(accounts, factors, strict=True)]
+        try:
+            self._store.lease(requests)
+        except LedgerError as problem:
+            self._fail(str(problem), self._clock.monotonic())
+            return
+        for account in accounts:
+            account.remaining = account.leased = 0
+            account.expires = 0.0
+
+    def _forget(self, now: float, idle: float, *, at_least: int) -> None:
+        """Drop accounts unused for ``idle`` seconds whose lease is over; ``at_least`` so many, the oldest first."""
+        over = [a for a in self._accounts.values() if a.expires <= now and a.last_used + idle <= now and not a.remaining]
+        if at_least:
+            over = sorted(over, key=lambda account: account.last_used)[:at_least]
+        for account in over:
+            del self._accounts[account.scope]
+            self._alerted.pop(account.scope, None)
+
+
+def scope_key(limit: Limit, values: Mapping[Dimension, str]) -> bytes:
+    """Return the ledger's key: the limit's identity and the scope's values, each hashed so that no value can run into the next.
+
+    SHA-256 and not a fast hash: a statement's template is chosen by whoever would profit from a collision.
+    """
+    digest = hashlib.sha256(limit.key)
+    for dimension in limit.scope:
+        value = values[dimension].encode()
+        digest.update(len(value).to_bytes(8, "big"))
+        digest.update(value)
+    return digest.digest()[:24]
+
+
+def _stretched(amount: int, factor: float) -> int:
+    return amount if factor == 1.0 else int(amount * factor)
+
+
+def _request(account: Account, need: int, factor: float) -> LeaseRequest:
+    windows = account.limit.windows
+    specs = tuple(
+        WindowSpec(
+            window.seconds,
+            UNBOUNDED if window.action is Action.ALERT else _stretched(window.limit, factor),
+            account.enforced and window.action is not Action.ALERT,
+        )
+        for window in windows
+    )
+    want = 0
+    if need:
+        spent = account.leased - account.remaining
+        share = max(1, min(_stretched(window.limit, factor) for window in windows) // LEASE_SHARE)
+        want = max(need, min(share, max(2 * spent, FIRST_LEASE[account.unit])))
+    return LeaseRequest(
+        scope=account.scope,
+        windows=specs,
+        want=want,
+        life=windows[0].seconds / LEASE_SHARE,
+        unused=max(account.remaining, 0) if account.leased else 0,
+        unused_end=account.lease_end,
+    )
+
+
+def _refusal(account: Account, need: int, lease: Lease, factor: float, now: float) -> Refusal | None:
+    """Return why ``need`` was not granted; for an account in monitor, note on it what enforcement would have said."""
+    if lease.refused_by < 0:
+        account.verdict = None
+        return None
+    window = account.limit.windows[lease.refused_by]
+    used = lease.used[lease.refused_by]
+    denial = _denial(account, window, used, _stretched(window.limit, factor), lease.retry_after)
+    account.verdict = denial
+    if lease.granted >= need:
+        return None
+    wait = window.max_wait if window.action is Action.THROTTLE else 0.0
+    return Refusal(denial, now + max(lease.retry_after, MIN_RETRY), wait)
+
+
+def _denial(account: Account, window: Window, used: int, limit: int, retry_after: float) -> Denial:
+    rule = account.limit.name
+    what = str(account.limit.measure)
+    every = _duration(window.seconds)
+    return Denial(
+        rule=rule,
+        message=f"limit {rule!r} reached: {limit} {what} in {every} for {account.described}",
+        sqlstate=CONFIGURATION_LIMIT_EXCEEDED if retry_after <= SOON else INSUFFICIENT_PRIVILEGE,
+        facts={
+            "window": every,
+            "measure": what,
+            "used": used,
+            "limit": limit,
+            "retry_after": round(retry_after, 3),
+        },
+        hint=account.limit.hint
+        or f"Wait {round(retry_after, 1)} s, or ask whoever keeps the policy for an exemption from limit {rule!r}.",
+    )
+
+
+def _duration(seconds: float) -> str:
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m")):
+        if seconds >= size and seconds % size == 0:
+            return f"{int(seconds // size)}{unit}"
+    return f"{seconds:g}s"
+
+
+def _harder(one: Refusal | None, other: Refusal | None) -> Refusal | None:
+    """Return the refusal that rules: block before throttle, the later retry before the earlier."""
+    if one is None or other is None:
+        return one or other
+    return min((one, other), key=lambda refusal: (refusal.max_wait > 0, -refusal.retry_at))
+
+
+def _ledger_refusal() -> Refusal:
+    denial = Denial(
+        rule="ledger",
+        message="the ledger cannot be written, so nothing that a limit counts can be read",
+        sqlstate=IO_ERROR,
+        hint="The operator finds the cause in the event ledger_failed; this is the fail-closed posture.",
+    )
+    return Refusal(denial, 0.0, 0.0)

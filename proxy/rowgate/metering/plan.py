@@ -1,0 +1,48 @@
+"""The plan of a statement for one subject: made once per (subject, statement, policy), then only read."""
+
+from typing import Final
+
+from rowgate.metering.account import Account
+from rowgate.verdict import Denial
+
+# No bound of its own: larger than any result, small enough that sums of a few stay below 2**63.
+UNBOUNDED: Final = 1 << 60
+
+
+class Plan:
+    """What the guards granted: the accounts a statement spends from, its own caps, or its denial.
+
+    ``entity_accounts`` are charged only for results that may hold the entity's rows; ``enforced`` says whether anything
+    here can stop a result, which decides if the session must be able to undo it.
+    """
+
+    __slots__ = (
+        "caps_enforced",
+        "caps_rule",
+        "denial",
+        "enforced",
+        "entity_accounts",
+        "hint",
+        "max_octets",
+        "max_rows",
+        "octet_accounts",
+        "policy",
+        "row_accounts",
+        "statement_accounts",
+        "would",
+    )
+
+    def __init__(self, policy: object) -> None:
+        self.policy = policy
+        self.denial: Denial | None = None
+        self.would: Denial | None = None
+        self.row_accounts: tuple[Account, ...] = ()
+        self.entity_accounts: tuple[Account, ...] = ()
+        self.octet_accounts: tuple[Account, ...] = ()
+        self.statement_accounts: tuple[Account, ...] = ()
+        self.max_rows = UNBOUNDED
+        self.max_octets = UNBOUNDED
+        self.caps_rule = ""
+        self.caps_enforced = False
+        self.hint = ""
+        self.enforced = False

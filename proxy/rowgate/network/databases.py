@@ -1,0 +1,121 @@
+"""One SQL reader and one catalogue for each database that clients use: made at its first session, kept fresh from then on."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from rowgate.clock import Clock
+from rowgate.metering.account import Account
+from rowgate.network.address import Upstream
+from rowgate.network.catalogue import CatalogueNotRead, CatalogueRead, CatalogueReader
+from rowgate.policy.snapshot import Snapshot
+from rowgate.sql.catalogue import Catalogue
+from rowgate.sql.reader import Reader
+
+# Databases of one server that get a catalogue of their own; beyond it one is read without (the strict reading).
+MAX_DATABASES: Final = 64
+# A database's first session waits this long (seconds) for its catalogue, then goes on with the strict reading.
+FIRST_READING: Final = 3.0
+
+Told = Callable[[str, CatalogueRead | CatalogueNotRead], None]
+
+
+class Database:
+    """How the SQL of one database is read, and whose rows its relations hold."""
+
+    def __init__(self, name: str, catalogue_reader: CatalogueReader | None) -> None:
+        self.name = name
+        self.reader = Reader(None)
+        self.catalogue_reader = catalogue_reader
+        self.ready = asyncio.Event()
+        self.task: asyncio.Task[None] | None = None
+        if catalogue_reader is None:
+            self.ready.set()
+
+    def counted(self, accounts: Sequence[Account], origins: Sequence[int]) -> tuple[Account, ...]:
+        """Return those entity accounts whose rows a result with these column origins (table OIDs) may hold."""
+        catalogue = self.reader.catalogue
+        if catalogue is None or not origins:
+            return tuple(accounts)
+        if self.catalogue_reader is not None and any(oid and oid not in catalogue.relations for oid in origins):
+            self.catalogue_reader.mark_stale()
+        return tuple(account for account in accounts if _counts(catalogue, account, origins))
+
+
+def _counts(catalogue: Catalogue, account: Account, origins: Sequence[int]) -> bool:
+    entity = account.limit.measure.entity or ""
+    return any(catalogue.counts(entity, oid) for oid in origins)
+
+
+class Databases:
+    """All databases of the server. ``upstream`` without a user means that no catalogue can be read."""
+
+    def __init__(self, upstream: Upstream, clock: Clock, told: Told, interval: float) -> None:
+        self._upstream = upstream
+        self._clock = clock
+        self._told = told
+        self._interval = interval
+        self._snapshot: Snapshot | None = None
+        self._databases: dict[str, Database] = {}
+
+    def adopt(self, snapshot: Snapshot) -> None:
+        """Follow the entities of a new policy."""
+        self._snapshot = snapshot
+        for database in self._databases.values():
+            if database.catalogue_reader is not None:
+                database.catalogue_reader.name_entities(self._entities(database.name))
+
+    async def of(self, name: str) -> Database:
+        """Return a database, its catalogue read if that can be done in time."""
+        database = self._databases.get(name)
+        if database is None:
+            database = self._open(name)
+        if not database.ready.is_set():
+            try:
+                async with asyncio.timeout(FIRST_READING):
+                    await database.ready.wait()
+            except TimeoutError:
+                database.ready.set()
+        return database
+
+    async def close(self) -> None:
+        """Stop reading catalogues."""
+        tasks = [database.task for database in self._databases.values() if database.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _open(self, name: str) -> Database:
+        if len(self._databases) >= MAX_DATABASES:
+            return Database(name, None)
+        if not self._upstream.user:
+            database = Database(name, None)
+            self._databases[name] = database
+            return database
+        reader = CatalogueReader(
+            self._upstream.connect_options(name),
+            self._entities(name),
+            lambda result: self._read(name, result),
+            self._clock,
+            interval=self._interval,
+        )
+        database = Database(name, reader)
+        self._databases[name] = database
+        database.task = asyncio.create_task(reader.run(), name=f"rowgate-catalogue-{name}")
+        return database
+
+    def _read(self, name: str, result: CatalogueRead | CatalogueNotRead) -> None:
+        database = self._databases[name]
+        if isinstance(result, CatalogueRead):
+            database.reader.adopt(result.catalogue)
+        database.ready.set()
+        self._told(name, result)
+
+    def _entities(self, name: str) -> Mapping[str, Sequence[str]]:
+        if self._snapshot is None:
+            return {}
+        return {
+            entity.name: [f"{table.schema}.{table.name}" for table in entity.tables]
+            for entity in self._snapshot.entities
+            if entity.database in {None, name}
+        }

@@ -1,0 +1,267 @@
+"""A policy in force: immutable, compiled once, shared by all sessions, swapped whole on a reload."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+from typing import Final, Literal
+
+Network = IPv4Network | IPv6Network
+Address = IPv4Address | IPv6Address
+
+LOCAL_SOURCE: Final = "local"
+"""The value of the dimension ``source`` for a session that came over a Unix socket: all of them are one source."""
+
+VERSION_DIGITS: Final = 12
+"""Hexadecimal digits of a policy's version: 48 bits tell apart every policy a site will ever write."""
+
+KEY_OCTETS: Final = 16
+"""Length of a limit's identity in the ledger: short beside the scope's values, and no two limits share one."""
+
+
+class Mode(StrEnum):
+    """Whether a rule stops what it finds or only records it."""
+
+    MONITOR = "monitor"
+    ENFORCE = "enforce"
+
+
+class Action(StrEnum):
+    """What happens when a window is exhausted, weakest first."""
+
+    ALERT = "alert"
+    THROTTLE = "throttle"
+    BLOCK = "block"
+
+    @property
+    def strength(self) -> int:
+        """Return the rank among the actions: block > throttle > alert."""
+        return (Action.ALERT, Action.THROTTLE, Action.BLOCK).index(self)
+
+
+class Dimension(StrEnum):
+    """What separates one account of a limit from the next; every session has a value for each of these."""
+
+    USER = "user"
+    SOURCE = "source"
+    DATABASE = "database"
+    STATEMENT = "statement"
+
+
+class Quantity(StrEnum):
+    """What a limit counts."""
+
+    ROWS = "rows"
+    BYTES = "bytes"
+    STATEMENTS = "statements"
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """What a limit counts, all of it or what belongs to one entity: ``rows(customer)``."""
+
+    quantity: Quantity
+    entity: str | None = None
+
+    def __str__(self) -> str:
+        return self.quantity.value if self.entity is None else f"{self.quantity.value}({self.entity})"
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """At most ``limit`` units in any ``seconds`` (1 to 2,592,000) on end."""
+
+    seconds: float
+    limit: int
+    action: Action
+    alert_at: int | None = None
+    """Units at which an alert goes out before the limit is reached; None: only at the limit."""
+    max_wait: float = 0.0
+    """Longest hold in seconds under ``throttle``; 0.0 under any other action."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientRule:
+    """Who may connect under one name. An empty part means any."""
+
+    name: str
+    users: tuple[str, ...] = ()
+    databases: tuple[str, ...] = ()
+    sources: tuple[Network, ...] = ()
+
+    def matches(self, user: str, database: str, source: Address | None) -> bool:
+        """Return whether a session is this rule's; patterns are case-sensitive, as names in PostgreSQL are.
+
+        ``source`` None is a Unix socket, which no network contains: it matches only a rule without networks.
+        """
+        return (
+            _fits(self.users, user)
+            and _fits(self.databases, database)
+            and (not self.sources or (source is not None and _within(self.sources, source)))
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """At most so much per scope, in every one of its windows (shortest first)."""
+
+    name: str
+    clients: frozenset[str] | None
+    """Names of the client rules it is for; None: every session."""
+    scope: tuple[Dimension, ...]
+    """In the order of ``Dimension``, whatever order the policy wrote."""
+    measure: Measure
+    windows: tuple[Window, ...]
+    enforced: bool
+    hint: str | None = None
+    """Whom to ask, for the error that a stopped user reads."""
+    key: bytes = field(init=False)
+    """Identity in the ledger; a changed amount, window or list of clients keeps what was counted."""
+
+    def __post_init__(self) -> None:
+        identity = json.dumps([self.name, str(self.measure), list(self.scope)], ensure_ascii=True)
+        digest = hashlib.blake2b(identity.encode(), digest_size=KEY_OCTETS, person=b"rowgate.limit")
+        object.__setattr__(self, "key", digest.digest())
+
+
+@dataclass(frozen=True, slots=True)
+class StatementRule:
+    """What one statement may be and return."""
+
+    name: str
+    clients: frozenset[str] | None
+    allow: frozenset[str]
+    deny: frozenset[str]
+    max_rows: int | None
+    max_bytes: int | None
+    enforced: bool
+    hint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EntityTable:
+    """A table with rows of an entity, and the column that says whose row it is."""
+
+    schema: str
+    name: str
+    key: str
+    sensitive: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """What one person is, across tables; ``database`` None: in every database."""
+
+    name: str
+    database: str | None
+    tables: tuple[EntityTable, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Exemption:
+    """A limit multiplied for some of its scopes, until a moment, for a reason."""
+
+    limit: str
+    scope: Mapping[Dimension, str]
+    """Values that a scope must have; a dimension of the limit not named here may have any."""
+    factor: float
+    until: float
+    """End, in seconds since the epoch."""
+    reason: str
+
+    def applies(self, limit: str, scope: Mapping[Dimension, str], now: float) -> bool:
+        """Return whether it raises ``limit`` for the account of ``scope`` at the time of day ``now``."""
+        return (
+            self.limit == limit
+            and now < self.until
+            and all(_same(dimension, value, scope.get(dimension)) for dimension, value in self.scope.items())
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One policy as all verdicts under it see it; ``version`` is computed from everything but ``source``."""
+
+    mode: Mode
+    unmatched_clients: Literal["refuse", "admit"]
+    clients: tuple[ClientRule, ...] = ()
+    limits: tuple[Limit, ...] = ()
+    statements: tuple[StatementRule, ...] = ()
+    entities: tuple[Entity, ...] = ()
+    exemptions: tuple[Exemption, ...] = ()
+    source: str = ""
+    version: str = field(init=False)
+    """Hexadecimal digits that change with the content, not with comments, key order, spelling or the file's name."""
+
+    def __post_init__(self) -> None:
+        content = {item.name: _canonical(getattr(self, item.name)) for item in fields(self) if item.name in _HASHED}
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        object.__setattr__(self, "version", hashlib.sha256(text.encode()).hexdigest()[:VERSION_DIGITS])
+
+    def client_for(self, user: str, database: str, source: Address | None) -> ClientRule | None:
+        """Return the first client rule that a session matches; None when it is unmatched."""
+        return next((rule for rule in self.clients if rule.matches(user, database, source)), None)
+
+    def statement_rule_for(self, client: str | None) -> StatementRule | None:
+        """Return the first statement rule for sessions of client rule ``client`` (None: unmatched)."""
+        return next((rule for rule in self.statements if rule.clients is None or client in rule.clients), None)
+
+    def limits_for(self, client: str | None) -> tuple[Limit, ...]:
+        """Return every limit for sessions of client rule ``client`` (None: unmatched), in the policy's order."""
+        return tuple(limit for limit in self.limits if limit.clients is None or client in limit.clients)
+
+
+_HASHED: Final = frozenset({"mode", "unmatched_clients", "clients", "limits", "statements", "entities", "exemptions"})
+
+
+def exempted(snapshot: Snapshot, limit: Limit, scope: Mapping[Dimension, str], now: float) -> float:
+    """Return by how much to multiply the limit for one account: 1.0, or the largest factor of what applies now.
+
+    ``scope`` gives the account's value in each of the limit's dimensions; a source is an address, a network or
+    ``LOCAL_SOURCE``. ``now`` is the time of day in seconds since the epoch, and the caller asks again as it passes.
+    """
+    factors = (rule.factor for rule in snapshot.exemptions if rule.applies(limit.name, scope, now))
+    return max(factors, default=1.0)
+
+
+def plain(address: Address) -> Address:
+    """Return the IPv4 address that an IPv4-mapped IPv6 address stands for (RFC 4291, 2.5.5.2), else ``address``."""
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return address if mapped is None else mapped
+
+
+def _fits(patterns: tuple[str, ...], name: str) -> bool:
+    return not patterns or any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _within(networks: tuple[Network, ...], source: Address) -> bool:
+    address = plain(source)
+    return any(address in network for network in networks)
+
+
+def _same(dimension: Dimension, wanted: str, value: str | None) -> bool:
+    """Return whether a scope's value is what an exemption names; a source may be anything inside its network."""
+    if value is None or dimension is not Dimension.SOURCE or LOCAL_SOURCE in {wanted, value}:
+        return value == wanted
+    outer, inner = ip_network(wanted), ip_network(value)
+    if isinstance(outer, IPv4Network):
+        return isinstance(inner, IPv4Network) and inner.subnet_of(outer)
+    return isinstance(inner, IPv6Network) and inner.subnet_of(outer)
+
+
+def _canonical(value: object) -> object:
+    """Return ``value`` as JSON can write it, the same for the same meaning."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {item.name: _canonical(getattr(value, item.name)) for item in fields(value) if item.init}
+    if isinstance(value, frozenset):
+        return sorted(map(str, value))
+    if isinstance(value, tuple):
+        return [_canonical(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): _canonical(item) for key, item in value.items()}
+    if isinstance(value, Network):
+        return str(value)
+    return value

@@ -1,0 +1,107 @@
+"""From what sessions and accounts report to events: the one place where figures become words for people."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from rowgate.events import event as happened
+from rowgate.events.event import Event
+from rowgate.metering.accounts import Crossed
+from rowgate.policy.snapshot import Snapshot
+from rowgate.session import commands
+from rowgate.session.commands import Report
+from rowgate.subject import Subject
+from rowgate.verdict import Denial
+
+_SPOKEN_KINDS: Final = {"N": "notice", "A": "notification", "S": "parameter", "E": "error"}
+
+
+class Reporter:
+    """Turns reports into events and emits them."""
+
+    def __init__(self, emit: Callable[[Event], None]) -> None:
+        self._emit = emit
+        self._ledger_failed_at: float | None = None
+
+    def report(self, subject: Subject, snapshot: Snapshot, report: Report) -> None:
+        """Emit the event for what a session reports."""
+        if report.denial is not None:
+            self._verdict(subject, snapshot, report, report.denial)
+        elif report.kind == commands.WITHHELD:
+            kind = _SPOKEN_KINDS.get(report.text, report.text)
+            self._emit(happened.TextWithheld(**_who(subject), kind=kind))
+        elif report.kind == commands.JOURNAL:
+            self._emit(happened.JournalFailed(error=report.text, posture="closed"))
+        elif report.kind == commands.VIOLATION:
+            where, _, what = report.text.partition(": ")
+            self._emit(
+                happened.ProtocolViolated(
+                    where=where, what=what, source=_source(subject), session=subject.session
+                )
+            )
+
+    def crossed(self, notice: Crossed, policy: str) -> None:
+        """A limit's usage has reached a threshold."""
+        self._emit(
+            happened.LimitAlerted(
+                limit=notice.account.limit.name,
+                scope=notice.account.described,
+                window_s=notice.window.seconds,
+                used=notice.used,
+                limit_amount=notice.window.limit,
+                threshold=notice.threshold,
+                policy=policy,
+            )
+        )
+
+    def ledger(self, message: str, now: float) -> None:
+        """The ledger failed (``message``), or works again (``message`` empty)."""
+        if message:
+            self._ledger_failed_at = now
+            self._emit(happened.LedgerFailed(error=message, posture="closed"))
+        elif self._ledger_failed_at is not None:
+            self._emit(happened.LedgerRecovered(after_s=round(now - self._ledger_failed_at, 3)))
+            self._ledger_failed_at = None
+
+    def _verdict(self, subject: Subject, snapshot: Snapshot, report: Report, denial: Denial) -> None:
+        monitored = report.kind == commands.WOULD_STOP
+        facts: dict[str, Any] = {
+            **_who(subject),
+            "rule": denial.rule,
+            "mode": "monitor" if monitored else "enforced",
+            "policy": snapshot.version,
+            "window_s": _seconds(denial.facts.get("window")),
+            "used": denial.facts.get("used"),
+            "limit_amount": denial.facts.get("limit"),
+            "retry_after_s": denial.facts.get("retry_after"),
+            "template": report.template or None,
+        }
+        if report.kind == commands.DENIED:
+            self._emit(happened.StatementDenied(**facts))
+        elif report.kind == commands.CUT:
+            self._emit(happened.ResultCut(**facts, rows=report.rows))
+        elif report.kind == commands.HELD:
+            self._emit(happened.ScopeThrottled(**facts, max_wait_s=0.0))
+        elif monitored:
+            self._emit(happened.WouldHaveStopped(**facts, verdict="cut"))
+
+
+def _seconds(window: object) -> float | None:
+    """Return a window such as ``1h`` in seconds."""
+    units = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+    if not isinstance(window, str) or window[-1:] not in units or not window[:-1].replace(".", "").isdecimal():
+        return None
+    return float(window[:-1]) * units[window[-1]]
+
+
+def _source(subject: Subject) -> str:
+    return "unix" if subject.source is None else str(subject.source)
+
+
+def _who(subject: Subject) -> dict[str, Any]:
+    return {
+        "session": subject.session,
+        "user": subject.user,
+        "database": subject.database,
+        "source": _source(subject),
+        "client": subject.client,
+    }

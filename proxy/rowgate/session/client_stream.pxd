@@ -1,0 +1,107 @@
+cimport cython
+from rowgate.metering.charge cimport Charge
+from rowgate.metering.plan cimport Plan
+from rowgate.session.conversation cimport Conversation
+from rowgate.session.execution cimport Execution, Portal
+from rowgate.session.replies cimport Reply, ReplyQueue
+from rowgate.sql.statement cimport Part, Statement
+
+ctypedef const unsigned char* p_uchar
+
+cdef int BIND_REPLY, CALL_REPLY, CLOSE_REPLY, COPY_END, DESCRIBE_REPLY, EXECUTE_REPLY, PARSE_REPLY, QUERY_REPLY, SYNC_REPLY
+cdef int PASS, SWALLOW, SWALLOW_NO_DATA
+cdef int BIND, CLOSE, COPY_DATA, COPY_DONE, COPY_FAIL, DESCRIBE, EXECUTE, FLUSH, FUNCTION_CALL, PARSE, QUERY, SYNC
+cdef int IDLE, OF_PORTAL
+cdef int FORWARD, REPLACED, GATED
+cdef int START, WAIT, REFUSE
+cdef long long HEADER_SIZE, MAX_MESSAGE, EXECUTE_TAIL
+cdef int DENIED
+
+@cython.final
+cdef class ClientStream:
+    cdef public Conversation conversation
+    cdef public bint gated
+    cdef public double retry_at
+    cdef public long long buffered
+    cdef list _parts
+    cdef long long _needed
+    cdef long long _pass_on
+    cdef long long _drop
+    cdef bytes _data
+    cdef long long _start
+    cdef double _waiting_since
+    cdef object _refusal
+    cdef object _chain
+    cdef bint _slowed
+    cdef bint _flushed
+
+    cpdef feed(self, bytes data, double now)
+    @cython.locals(p=p_uchar, end=cython.longlong, position=cython.longlong, kind=cython.int, length=cython.longlong,
+                   whole=cython.longlong, outcome=cython.int)
+    cdef _messages(self, bytes data, double now)
+    @cython.locals(position=cython.longlong)
+    cdef Py_ssize_t _unfinished(self, long long end) except -1
+    @cython.locals(available=cython.longlong, needed=cython.longlong, limit=cython.longlong)
+    cdef bint _needs_more(self, bytes data, long long position, int kind, long long whole) except -1
+    @cython.locals(conversation=Conversation)
+    cdef int _message(self, int kind, long long position, long long whole, double now) except -1
+
+    @cython.locals(conversation=Conversation, text=bytes, statement=Statement, plan=Plan, execution=Execution,
+                   outcome=cython.int, reply=Reply)
+    cdef int _query(self, long long position, long long whole, double now) except -1
+    @cython.locals(conversation=Conversation)
+    cdef int _query_as_chain(self, long long position, bytes text, Execution execution, double now) except -1
+    cdef list _links(self, bytes text, Statement statement)
+    @cython.locals(conversation=Conversation)
+    cdef bint _run_chain(self, double now) except -1
+    @cython.locals(conversation=Conversation, statement=Statement, portal=Portal, execution=Execution, outcome=cython.int,
+                   replies=ReplyQueue)
+    cdef bint _send_link(self, object link, double now) except -1
+
+    @cython.locals(conversation=Conversation, body=cython.longlong, end=cython.longlong, middle=cython.longlong,
+                   text_end=cython.longlong, name=bytes, text=bytes, statement=Statement, execution=Execution, reply=Reply)
+    cdef int _parse(self, long long position, long long whole, double now) except -1
+    @cython.locals(conversation=Conversation, body=cython.longlong, end=cython.longlong, middle=cython.longlong,
+                   last=cython.longlong, name=bytes)
+    cdef int _bind(self, long long position, long long whole) except -1
+    @cython.locals(conversation=Conversation, name=bytes, reply=Reply, portal=Portal)
+    cdef int _describe(self, long long position, long long whole) except -1
+    @cython.locals(conversation=Conversation, name=bytes, reply=Reply)
+    cdef int _close(self, long long position, long long whole) except -1
+    @cython.locals(conversation=Conversation, end=cython.longlong, name=bytes, portal=Portal, statement=Statement,
+                   plan=Plan, execution=Execution, outcome=cython.int)
+    cdef int _execute(self, long long position, long long whole, double now) except -1
+    @cython.locals(conversation=Conversation)
+    cdef int _sync(self, long long position) except -1
+    @cython.locals(conversation=Conversation, plan=Plan, execution=Execution, outcome=cython.int)
+    cdef int _function_call(self, long long position, double now) except -1
+
+    @cython.locals(charge=Charge, statement=Statement, need=cython.int)
+    cdef int _may_start(self, Execution execution, double now) except -1
+    @cython.locals(conversation=Conversation, statement=Statement)
+    cdef _started(self, Execution execution)
+    @cython.locals(conversation=Conversation)
+    cdef _open(self, Execution execution)
+    @cython.locals(conversation=Conversation)
+    cdef _denied(self, Execution execution, object refusal)
+    @cython.locals(conversation=Conversation)
+    cdef int _deny_query(self, long long position, Execution execution, object refusal, double now) except -1
+    cdef int _while_skipping(self, long long position, Execution execution) except -1
+    cdef bint _swallow(self, long long position) except -1
+    @cython.locals(conversation=Conversation)
+    cdef bint _slow_down(self, double now) except -1
+
+    @cython.locals(conversation=Conversation)
+    cdef bint _delicate(self, long long position, bytes text) except -1
+    cdef int _gate_flushed(self, long long position) except -1
+    @cython.locals(text=bytes)
+    cdef bytes _text(self, long long start, long long end)
+    @cython.locals(whole=cython.bint)
+    cdef _forward_to(self, long long position)
+    @cython.locals(rest=bytes)
+    cdef _keep(self, bytes data, long long position, long long needed)
+    cdef _violation(self, long long position, str what)
+    @cython.locals(conversation=Conversation)
+    cdef _fatal(self, long long position, str sqlstate, str what)
+
+cdef Py_ssize_t _names_end(bytes data, long long start, long long end) except -1

@@ -1,0 +1,715 @@
+"""From the client to the server: every message is understood, judged, and forwarded, replaced, or made to wait.
+
+What is allowed is forwarded as the bytes it came in. A message waits (the stream is *gated*) where sending it would make a
+later cut impossible to undo; PROTOCOL.md, "What follows", gives the rules this module holds:
+
+* a pure read outside a transaction streams; what follows in other groups is independent of it;
+* inside a transaction later groups wait for the read's ReadyForQuery, so that a cut can still abort the transaction;
+* before a possible write, and before the Sync of a group that holds one outside a transaction, every metered result of the
+  group is complete and inside its limits, so nothing commits that the client has not been told about.
+"""
+
+from typing import Final
+
+from rowgate.journal.record import Verdict
+from rowgate.metering.charge import Charge
+from rowgate.session import commands, denial
+from rowgate.session.chain import Chain, Link, padded
+from rowgate.session.conversation import DENIAL_DELAY, DENIALS_BEFORE_DELAY, DENIALS_BEFORE_END, Conversation
+from rowgate.session.execution import Execution, Portal
+from rowgate.session.kinds import (
+    BIND_REPLY,
+    CALL_REPLY,
+    CLOSE_REPLY,
+    COPY_END,
+    DESCRIBE_REPLY,
+    EXECUTE_REPLY,
+    PARSE_REPLY,
+    PASS,
+    QUERY_REPLY,
+    SWALLOW,
+    SWALLOW_NO_DATA,
+    SYNC_REPLY,
+)
+from rowgate.sql.kinds import TRANSACTION_KINDS, UNKNOWN_KIND
+from rowgate.sql.statement import UNKNOWN, Part, Statement
+from rowgate.verdict import DISK_FULL, FEATURE_NOT_SUPPORTED, PROGRAM_LIMIT_EXCEEDED, PROTOCOL_VIOLATION, Denial
+from rowgate.wire import messages
+from rowgate.wire.types import (
+    BIND,
+    CLOSE,
+    COPY_DATA,
+    COPY_DONE,
+    COPY_FAIL,
+    DESCRIBE,
+    EXECUTE,
+    FLUSH,
+    FRONTEND_TYPES,
+    FUNCTION_CALL,
+    IDLE,
+    OF_PORTAL,
+    PARSE,
+    QUERY,
+    SYNC,
+)
+
+HEADER_SIZE = messages.HEADER
+# The server's own bound on a message (PQ_LARGE_MESSAGE_LIMIT, 1 GiB - 1): a longer length is a lie.
+MAX_MESSAGE = 0x3FFF_FFFF
+# A statement's text must be read whole to be judged; it is the only client message that is held in memory.
+MAX_TEXT: Final = 16 * 1024 * 1024
+# Names of statements and portals in Bind, Describe, Execute, Close; real ones are below 64 bytes.
+MAX_NAMES: Final = 8 * 1024
+# Named statements, and portals, one session may keep.
+MAX_NAMED: Final = 20_000
+
+# Replies the server may owe one session; beyond it the client waits, as it would for a full socket.
+MAX_PENDING: Final = 100_000
+
+# What a FunctionCall message is: one value, from code we do not see. It cannot end a transaction.
+CALLED_FUNCTION: Final = Statement("<function call>", (Part("function", bound=1),))
+
+# What becomes of a message.
+FORWARD = 0
+REPLACED = 1
+GATED = 2
+
+DENIED = int(Verdict.DENIED)
+
+# Whether an execution may start.
+START = 0
+WAIT = 1
+REFUSE = 2
+
+
+class ClientStream:
+    """One direction of a session. ``feed`` takes what the client sent; ``gated`` says that it stopped before a message.
+
+    ``retry_at`` (monotonic seconds, 0.0 = none) is when a gated message is worth trying again whatever the server says.
+    """
+
+    def __init__(self, conversation: Conversation) -> None:
+        self.conversation = conversation
+        self.gated = False
+        self.retry_at = 0.0
+        self.buffered = 0
+        self._parts: list[bytes] = []
+        self._needed = 0
+        self._pass_on = 0
+        self._drop = 0
+        self._data = b""
+        self._start = 0
+        self._waiting_since = 0.0
+        self._refusal: Denial | None = None
+        self._chain: Chain | None = None
+        self._slowed = False
+        self._flushed = False
+
+    def feed(self, data: bytes, now: float) -> None:
+        """Take bytes from the client, or none to try again what was gated; ``now`` in monotonic seconds."""
+        if self._parts:
+            if data:
+                self._parts.append(data)
+                self.buffered += len(data)
+            if self.buffered < self._needed:
+                return
+            data = b"".join(self._parts)
+            self._parts.clear()
+            self.buffered = 0
+        if self.conversation.ended:
+            return
+        self.gated = False
+        self._needed = 0
+        self.retry_at = 0.0
+        if self._chain is not None and not self._run_chain(now):
+            self.gated = True
+            self._keep(data, 0, 0)
+            return
+        self._data = data
+        self._start = 0
+        self._messages(data, now)
+        self._data = b""
+
+    def _messages(self, data: bytes, now: float) -> None:
+        p = data
+        end = len(data)
+        position = self._unfinished(end)
+        while position + HEADER_SIZE <= end:
+            kind = p[position]
+            length = (p[position + 1] << 24) | (p[position + 2] << 16) | (p[position + 3] << 8) | p[position + 4]
+            if length < HEADER_SIZE - 1 or length > MAX_MESSAGE:
+                self._violation(position, f"invalid length {length} of frontend message type {kind}")
+                return
+            whole = length + 1
+            if whole > end - position and self._needs_more(data, position, kind, whole):
+                return
+            outcome = self._message(kind, position, whole, now)
+            if outcome == GATED:
+                self._forward_to(position)
+                self._keep(data, position, 0)
+                self.gated = True
+                return
+            if self.conversation.ended:
+                return
+            self._flushed = False
+            if whole > end - position:
+                if outcome == REPLACED:
+                    self._drop = whole - (end - position)
+                else:
+                    self._pass_on = whole - (end - position)
+                position = end
+            else:
+                position += whole
+            if outcome == REPLACED:
+                self._start = position
+            if self._chain is not None:
+                if not self._run_chain(now):
+                    self.gated = True
+                    self._keep(data, position, 0)
+                    return
+        self._forward_to(position)
+        if position < end:
+            self._keep(data, position, HEADER_SIZE)
+
+    def _unfinished(self, end: int) -> int:
+        """Pass on, or drop, the rest of a message that streams; return where the next one begins."""
+        if self._drop:
+            position = min(self._drop, end)
+            self._drop -= position
+            self._start = position
+            return position
+        position = min(self._pass_on, end)
+        self._pass_on -= position
+        return position
+
+    def _needs_more(self, data: bytes, position: int, kind: int, whole: int) -> bool:
+        """Wait for the rest of a message that must be read whole; refuse one that is too long for that."""
+        available = len(data) - position
+        if kind == COPY_DATA:
+            return False
+        needed = whole
+        if kind == BIND or kind == FUNCTION_CALL:  # noqa: PLR1714 - plain C comparisons
+            if available >= MAX_NAMES or (kind == BIND and _names_end(data, position + HEADER_SIZE, len(data)) > 0):
+                return False
+            needed = min(whole, MAX_NAMES)
+        limit = MAX_TEXT if kind == QUERY or kind == PARSE else MAX_NAMES  # noqa: PLR1714
+        if needed > limit:
+            what = f"frontend message type {chr(kind)!r} of {whole} bytes passes the {limit} bytes that can be read whole"
+            self._fatal(position, PROGRAM_LIMIT_EXCEEDED, what)
+            return True
+        self._forward_to(position)
+        self._keep(data, position, needed)
+        return True
+
+    def _message(self, kind: int, position: int, whole: int, now: float) -> int:
+        """Judge one message and say what becomes of it; gated messages come here again."""
+        conversation = self.conversation
+        if conversation.cancelling or conversation.cutting is not None:
+            return GATED
+        if kind == QUERY:
+            return self._query(position, whole, now)
+        if kind == COPY_DATA:
+            return FORWARD
+        if conversation.replies.length >= MAX_PENDING:
+            return self._gate_flushed(position)
+        if kind == COPY_DONE or kind == COPY_FAIL:  # noqa: PLR1714 - plain C comparisons
+            if conversation.replies.head is not None:
+                conversation.replies.push(COPY_END, PASS)
+            return FORWARD
+        if kind == SYNC:
+            return self._sync(position)
+        if kind == FUNCTION_CALL:
+            return self._function_call(position, now)
+        if not conversation.group_open:
+            if conversation.must_wait_for_group():
+                return GATED
+            if kind == PARSE or kind == BIND or kind == EXECUTE or kind == DESCRIBE or kind == CLOSE:  # noqa: PLR1714
+                conversation.group_open = True
+                conversation.group_in_transaction = (
+                    conversation.transaction != IDLE and conversation.replies.head is None
+                )
+        if kind == BIND:
+            return self._bind(position, whole)
+        if kind == EXECUTE:
+            return self._execute(position, whole, now)
+        if kind == PARSE:
+            return self._parse(position, whole, now)
+        if kind == DESCRIBE:
+            return self._describe(position, whole)
+        if kind == CLOSE:
+            return self._close(position, whole)
+        if kind not in FRONTEND_TYPES:
+            self._violation(position, f"invalid frontend message type {kind}")
+            return REPLACED
+        return FORWARD
+
+    # Simple query
+
+    def _query(self, position: int, whole: int, now: float) -> int:
+        conversation = self.conversation
+        text = self._text(position + HEADER_SIZE, position + whole)
+        if text is None:
+            self._violation(position, "invalid string in Query: no terminating zero")
+            return REPLACED
+        if conversation.must_wait_for_group() or self._delicate(position, text):
+            return GATED
+        statement: Statement = conversation.services.reader.read(text, plain=conversation.plain)
+        plan = conversation.plan_of(statement)
+        execution = Execution(statement, plan, None)
+        execution.metered = plan.enforced and statement.rows_possible
+        if conversation.skipping:
+            return self._while_skipping(position, execution)
+        if conversation.open_executes and conversation.group_writes and not conversation.group_in_transaction:
+            return self._gate_flushed(position)
+        if plan.denial is not None:
+            return self._deny_query(position, execution, plan.denial, now)
+        if execution.metered and not statement.pure:
+            if conversation.replies.head is not None:
+                return GATED
+            if conversation.transaction == IDLE or _leaves_transaction(statement):
+                return self._query_as_chain(position, text, execution, now)
+        outcome = self._may_start(execution, now)
+        if outcome == WAIT:
+            return GATED
+        if outcome == REFUSE and self._refusal is not None:
+            return self._deny_query(position, execution, self._refusal, now)
+        self._started(execution)
+        conversation.group_ended()
+        conversation.replies.push(QUERY_REPLY, PASS).execution = execution
+        return FORWARD
+
+    def _query_as_chain(self, position: int, text: bytes, execution: Execution, now: float) -> int:
+        conversation = self.conversation
+        links = self._links(text, execution.statement)
+        if not links:
+            return self._deny_query(position, execution, _unchainable(execution), now)
+        self._forward_to(position)
+        self._chain = Chain(links)
+        conversation.group_open = True
+        return REPLACED
+
+    def _links(self, text: bytes, statement: Statement) -> list[Link]:
+        """Return the text's statements one by one, none where running them so would not be the same."""
+        reader = self.conversation.services.reader
+        if len(statement.parts) == 1:
+            return [Link(text, statement)]
+        parts = reader.split(text) or ()
+        if not all(part.chainable for part in parts):
+            return []
+        return [
+            Link(padded(text, part), reader.read(text[part.location : part.location + part.length], plain=True))
+            for part in parts
+        ]
+
+    def _run_chain(self, now: float) -> bool:
+        """Send as much of the chain as may be sent; return whether it is all on its way."""
+        conversation = self.conversation
+        chain = self._chain
+        if chain is None:
+            return True
+        while not conversation.skipping and chain.link is not None:
+            if conversation.blocked() or not self._send_link(chain.link, now):
+                return False
+            chain.index += 1
+        if not conversation.skipping and (conversation.blocked() or (conversation.open_executes and conversation.group_writes)):
+            return False
+        conversation.to_server.append(messages.SYNC)
+        conversation.replies.push(SYNC_REPLY, PASS)
+        conversation.group_ended()
+        self._chain = None
+        return True
+
+    def _send_link(self, link: Link, now: float) -> bool:
+        conversation = self.conversation
+        statement = link.statement
+        if not statement.pure and conversation.open_executes:
+            return False
+        portal = Portal(statement)
+        execution = Execution(statement, conversation.plan_of(statement), portal)
+        execution.metered = execution.plan.enforced and statement.rows_possible
+        outcome = self._may_start(execution, now)
+        if outcome == WAIT:
+            return False
+        refusal = execution.plan.denial or (self._refusal if outcome == REFUSE else None)
+        if refusal is not None:
+            self._denied(execution, refusal)
+            conversation.to_server.append(denial.substitute_execute(refusal, conversation.nonce))
+            conversation.replies.push(EXECUTE_REPLY, PASS).denial = refusal
+            conversation.to_server.append(messages.FLUSH)
+            # The server will skip to the Sync that follows; nothing else of the chain is worth sending.
+            if self._chain is not None:
+                self._chain.index = len(self._chain.links)
+            return False
+        self._started(execution)
+        replies = conversation.replies
+        replies.push(PARSE_REPLY, SWALLOW)
+        replies.push(BIND_REPLY, SWALLOW)
+        replies.push(DESCRIBE_REPLY, SWALLOW_NO_DATA).portal = portal
+        portal.described = True
+        replies.push(EXECUTE_REPLY, PASS).execution = execution
+        conversation.to_server.append(
+            messages.parse(b"", link.text)
+            + messages.bind(b"", b"")
+            + messages.describe_portal(b"")
+            + messages.execute(b"")
+            + messages.FLUSH
+        )
+        return True
+
+    # Extended query
+
+    def _parse(self, position: int, whole: int, now: float) -> int:
+        conversation = self.conversation
+        body = position + HEADER_SIZE
+        end = position + whole
+        middle = self._data.find(b"\0", body, end)
+        text_end = self._data.find(b"\0", middle + 1, end) if middle >= 0 else -1
+        if text_end < 0:
+            self._violation(position, "invalid string in Parse: no terminating zero")
+            return REPLACED
+        name = self._data[body:middle]
+        text = self._data[middle + 1 : text_end]
+        if self._delicate(position, text):
+            return GATED
+        statement: Statement = conversation.services.reader.read(text, plain=conversation.plain)
+        refusal = conversation.plan_of(statement).denial
+        if refusal is None and name and len(conversation.statements) >= MAX_NAMED and name not in conversation.statements:
+            refusal = _too_many(f"more than {MAX_NAMED} prepared statements in one session")
+        if refusal is not None and not conversation.skipping:
+            execution = Execution(statement, conversation.plan_of(statement), None)
+            if self._slow_down(now):
+                return GATED
+            self._denied(execution, refusal)
+            self._forward_to(position)
+            conversation.to_server.append(denial.substitute_parse(refusal, conversation.nonce, name))
+            conversation.replies.push(PARSE_REPLY, PASS).denial = refusal
+            return REPLACED
+        if conversation.skipping:
+            return REPLACED if refusal is not None and self._swallow(position) else FORWARD
+        reply = conversation.replies.push(PARSE_REPLY, PASS)
+        reply.undo = (name, conversation.statements.get(name))
+        conversation.statements[name] = statement
+        return FORWARD
+
+    def _bind(self, position: int, whole: int) -> int:
+        conversation = self.conversation
+        body = position + HEADER_SIZE
+        end = min(position + whole, len(self._data))
+        middle = self._data.find(b"\0", body, end)
+        last = self._data.find(b"\0", middle + 1, end) if middle >= 0 else -1
+        if last < 0 or last - body > MAX_NAMES:
+            self._violation(position, f"invalid Bind: no names within its first {MAX_NAMES} bytes")
+            return REPLACED
+        if conversation.skipping:
+            return FORWARD
+        name = self._data[body:middle]
+        if name and len(conversation.portals) >= MAX_NAMED:
+            self._fatal(position, PROGRAM_LIMIT_EXCEEDED, f"more than {MAX_NAMED} portals in one session")
+            return REPLACED
+        conversation.portals[name] = Portal(conversation.statements.get(self._data[middle + 1 : last], UNKNOWN))
+        conversation.replies.push(BIND_REPLY, PASS)
+        return FORWARD
+
+    def _describe(self, position: int, whole: int) -> int:
+        conversation = self.conversation
+        if conversation.skipping:
+            return FORWARD
+        name = self._text(position + HEADER_SIZE + 1, position + whole)
+        if name is None:
+            self._violation(position, "invalid Describe: no terminating zero")
+            return REPLACED
+        reply = conversation.replies.push(DESCRIBE_REPLY, PASS)
+        if self._data[position + HEADER_SIZE] == OF_PORTAL:
+            portal = conversation.portals.get(name)
+            if portal is not None:
+                reply.portal = portal
+                portal.described = True
+        return FORWARD
+
+    def _close(self, position: int, whole: int) -> int:
+        conversation = self.conversation
+        if conversation.skipping:
+            return FORWARD
+        name = self._text(position + HEADER_SIZE + 1, position + whole)
+        if name is None:
+            self._violation(position, "invalid Close: no terminating zero")
+            return REPLACED
+        reply = conversation.replies.push(CLOSE_REPLY, PASS)
+        if self._data[position + HEADER_SIZE] == OF_PORTAL:
+            conversation.portals.pop(name, None)
+        else:
+            reply.undo = (name, conversation.statements.pop(name, None))
+        return FORWARD
+
+    def _execute(self, position: int, whole: int, now: float) -> int:
+        conversation = self.conversation
+        if conversation.skipping:
+            return FORWARD
+        end = self._data.find(b"\0", position + HEADER_SIZE, position + whole)
+        if end < 0 or position + whole - end != EXECUTE_TAIL:
+            self._violation(position, "invalid Execute: expected a portal's name and a row limit")
+            return REPLACED
+        name = self._data[position + HEADER_SIZE : end]
+        portal: Portal = conversation.portals.get(name) or Portal(UNKNOWN)
+        statement = portal.statement
+        plan = conversation.plan_of(statement)
+        if conversation.open_executes and not statement.pure:
+            if not conversation.group_in_transaction or _leaves_transaction(statement):
+                return self._gate_flushed(position)
+        execution = Execution(statement, plan, portal)
+        execution.metered = plan.enforced and statement.rows_possible
+        execution.charge.begin_part(portal.rows, portal.octets)
+        refusal = plan.denial
+        if refusal is None:
+            outcome = self._may_start(execution, now)
+            if outcome == WAIT:
+                return self._gate_flushed(position)
+            if outcome == REFUSE:
+                refusal = self._refusal
+        if refusal is not None:
+            if self._slow_down(now):
+                return GATED
+            self._denied(execution, refusal)
+            self._forward_to(position)
+            conversation.to_server.append(denial.substitute_execute(refusal, conversation.nonce))
+            conversation.replies.push(EXECUTE_REPLY, PASS).denial = refusal
+            return REPLACED
+        if plan.entity_accounts and not portal.described and statement.rows_possible and not statement.reads_nobody:
+            self._forward_to(position)
+            self._start = position
+            conversation.to_server.append(messages.describe_portal(name))
+            conversation.replies.push(DESCRIBE_REPLY, SWALLOW).portal = portal
+            portal.described = True
+        self._started(execution)
+        conversation.replies.push(EXECUTE_REPLY, PASS).execution = execution
+        return FORWARD
+
+    def _sync(self, position: int) -> int:
+        conversation = self.conversation
+        if not conversation.group_open and conversation.must_wait_for_group():
+            return GATED
+        if conversation.open_executes and conversation.group_writes and not conversation.group_in_transaction:
+            return self._gate_flushed(position)
+        conversation.group_ended()
+        conversation.replies.push(SYNC_REPLY, PASS)
+        return FORWARD
+
+    def _function_call(self, position: int, now: float) -> int:
+        conversation = self.conversation
+        if conversation.must_wait_for_group():
+            return GATED
+        if conversation.open_executes and conversation.group_writes and not conversation.group_in_transaction:
+            return self._gate_flushed(position)
+        plan = conversation.plan_of(CALLED_FUNCTION)
+        execution = Execution(CALLED_FUNCTION, plan, None)
+        execution.metered = plan.enforced
+        if conversation.skipping:
+            return self._while_skipping(position, execution)
+        refusal = plan.denial
+        if refusal is None:
+            outcome = self._may_start(execution, now)
+            if outcome == WAIT:
+                return GATED
+            refusal = self._refusal if outcome == REFUSE else None
+        if refusal is not None:
+            return self._deny_query(position, execution, refusal, now)
+        self._started(execution)
+        conversation.group_ended()
+        conversation.replies.push(CALL_REPLY, PASS).execution = execution
+        return FORWARD
+
+    # Verdicts
+
+    def _may_start(self, execution: Execution, now: float) -> int:
+        """Lease what a start takes; say START, WAIT (``retry_at`` is set), or REFUSE (``_refusal`` is set)."""
+        charge: Charge = execution.charge
+        statement = execution.statement
+        if statement.ends_transaction:
+            return START
+        while not charge.ready(now, statement.rows_possible):
+            need = 1 if statement.rows_possible else 0
+            refusal = self.conversation.services.refill(charge.lacking(1, need, need, now))
+            if refusal is None:
+                continue
+            if not self._waiting_since:
+                self._waiting_since = now
+            if refusal.retry_at <= self._waiting_since + refusal.max_wait:
+                if self._waiting_since == now:
+                    self.conversation.report(commands.HELD, refusal.denial, statement.template)
+                execution.throttled = True
+                self.retry_at = refusal.retry_at
+                return WAIT
+            self._waiting_since = 0.0
+            self._refusal = refusal.denial
+            return REFUSE
+        execution.throttled = self._waiting_since > 0
+        self._waiting_since = 0.0
+        return START
+
+    def _started(self, execution: Execution) -> None:
+        """Book the statement, open its record, and note what it means for what comes after it."""
+        conversation = self.conversation
+        statement = execution.statement
+        if not statement.ends_transaction:
+            execution.charge.spend_statement()
+        conversation.denials = 0
+        self._slowed = False
+        self._open(execution)
+        execution.outside = conversation.transaction == IDLE and not conversation.maybe_in_transaction
+        if not statement.pure:
+            conversation.group_writes = True
+            conversation.unsettled = True
+            if statement.controls_transaction and _leaves_transaction(statement):
+                conversation.maybe_in_transaction = True
+                conversation.group_in_transaction = False
+        if execution.metered:
+            conversation.open_executes += 1
+            if conversation.maybe_in_transaction:
+                conversation.exclusive = True
+
+    def _open(self, execution: Execution) -> None:
+        conversation = self.conversation
+        services = conversation.services
+        try:
+            execution.entry = services.journal.open(
+                conversation.definition, execution.statement.definition, execution.plan.policy
+            )
+        except services.journal_errors as problem:
+            # Fail closed: the session ends before the statement is sent, so nothing runs that leaves no record.
+            conversation.report(commands.JOURNAL, text=str(problem))
+            self._fatal(self._start, DISK_FULL, "the journal cannot record this statement, so it was not sent")
+
+    def _denied(self, execution: Execution, refusal: Denial) -> None:
+        conversation = self.conversation
+        conversation.denials += 1
+        conversation.report(commands.DENIED, refusal, execution.statement.template)
+        self._open(execution)
+        if execution.entry is not None:
+            services = conversation.services
+            services.journal.close_entry(execution.entry, 0, 0, DENIED, services.define_rule(refusal.rule))
+
+    def _deny_query(self, position: int, execution: Execution, refusal: Denial, now: float) -> int:
+        conversation = self.conversation
+        if self._slow_down(now):
+            return GATED
+        self._denied(execution, refusal)
+        self._forward_to(position)
+        conversation.to_server.append(denial.substitute_query(refusal, conversation.nonce))
+        conversation.group_ended()
+        conversation.replies.push(QUERY_REPLY, PASS).denial = refusal
+        return REPLACED
+
+    def _while_skipping(self, position: int, execution: Execution) -> int:
+        """A Query or FunctionCall the server will skip without a word: forwarded, unless it would have been denied."""
+        if execution.plan.denial is not None:
+            self._swallow(position)
+            return REPLACED
+        return FORWARD
+
+    def _swallow(self, position: int) -> bool:
+        self._forward_to(position)
+        return True
+
+    def _slow_down(self, now: float) -> bool:
+        """Make a session that does nothing but get denied wait before each denial, and end it at last."""
+        conversation = self.conversation
+        if conversation.denials >= DENIALS_BEFORE_END:
+            self._fatal(self._start, PROGRAM_LIMIT_EXCEEDED, f"{conversation.denials} statements in a row were denied")
+            return False
+        if conversation.denials < DENIALS_BEFORE_DELAY or self._slowed:
+            self._slowed = False
+            return False
+        self._slowed = True
+        self.retry_at = now + DENIAL_DELAY
+        return True
+
+    # Bytes
+
+    def _delicate(self, position: int, text: bytes) -> bool:
+        """Return whether how the server will read this text may depend on a statement that is still on its way."""
+        conversation = self.conversation
+        if not conversation.unsettled or conversation.replies.head is None:
+            return False
+        if text.isascii() and b"\\" not in text:
+            return False
+        self._gate_flushed(position)
+        return True
+
+    def _gate_flushed(self, position: int) -> int:
+        """Wait for the results of what has been sent; one Flush makes the server send them before a Sync."""
+        self._forward_to(position)
+        if self.conversation.group_open and not self._flushed:
+            self._flushed = True
+            self.conversation.to_server.append(messages.FLUSH)
+        return GATED
+
+    def _text(self, start: int, end: int) -> bytes | None:
+        """Return the zero-terminated string that fills data[start:end], None if it is not one."""
+        if end <= start or self._data[end - 1] != 0:
+            return None
+        text = self._data[start : end - 1]
+        # The server reads up to the first zero; what follows it would be judged here and never run there.
+        return text if b"\0" not in text else None
+
+    def _forward_to(self, position: int) -> None:
+        """Send what precedes ``position`` and has not been sent; the bytes themselves where that is all there is."""
+        if position > self._start:
+            whole = self._start == 0 and position == len(self._data)
+            self.conversation.to_server.append(self._data if whole else self._data[self._start : position])
+        self._start = position
+
+    def _keep(self, data: bytes, position: int, needed: int) -> None:
+        rest = data[position:]
+        if rest:
+            self._parts.append(rest)
+        self.buffered = len(rest)
+        self._needed = needed
+
+    def _violation(self, position: int, what: str) -> None:
+        self.conversation.report(commands.VIOLATION, text=f"client: {what}")
+        self._fatal(position, PROTOCOL_VIOLATION, what)
+
+    def _fatal(self, position: int, sqlstate: str, what: str) -> None:
+        """End the session: what came before is still sent, the client is told why, the server sees a Terminate."""
+        conversation = self.conversation
+        self._forward_to(position)
+        conversation.to_client.append(denial.fatal(sqlstate, what))
+        conversation.to_server.append(messages.TERMINATE)
+        conversation.commands.append(commands.EndSession(what))
+        conversation.ended = True
+
+
+EXECUTE_TAIL = 5  # the portal name's terminating zero and the four bytes of the row limit
+
+
+def _names_end(data: bytes, start: int, end: int) -> int:
+    """Return where the second zero-terminated string from ``start`` ends, 0 if it does not within ``end``."""
+    middle = data.find(b"\0", start, end)
+    last = data.find(b"\0", middle + 1, end) if middle >= 0 else -1
+    return last + 1
+
+
+def _leaves_transaction(statement: Statement) -> bool:
+    """Return whether it may begin or end a transaction block; what CALL and DO run inside of one cannot."""
+    return statement.controls_transaction and any(
+        part.kind in TRANSACTION_KINDS or part.kind == UNKNOWN_KIND for part in statement.parts
+    )
+
+
+def _too_many(what: str) -> Denial:
+    return Denial(
+        rule="session",
+        message=what,
+        sqlstate=PROGRAM_LIMIT_EXCEEDED,
+        hint="Close what is no longer used, or use unnamed statements.",
+    )
+
+
+def _unchainable(execution: Execution) -> Denial:
+    kinds = ", ".join(dict.fromkeys(part.kind for part in execution.statement.parts)) or "something unreadable"
+    return Denial(
+        rule="multi-statement",
+        message=f"this text can write and return rows under a limit, and cannot be run step by step ({kinds})",
+        sqlstate=FEATURE_NOT_SUPPORTED,
+        hint="Send its statements one by one, or inside BEGIN … COMMIT; see README, 'What it cannot do'.",
+    )

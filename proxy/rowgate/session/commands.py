@@ -1,0 +1,40 @@
+"""What a session asks its link to do beyond passing bytes: rare, so plain frozen values."""
+
+from dataclasses import dataclass
+
+from rowgate.verdict import Denial
+
+
+@dataclass(frozen=True, slots=True)
+class CancelStatement:
+    """Cancel what the server runs for this session; call ``cancel_finished`` once the request's connection has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndSession:
+    """Send what is queued, then close both sides."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Something the journal of rare events should know; ``kind`` is one of the names below."""
+
+    kind: str
+    denial: Denial | None = None
+    template: str = ""
+    text: str = ""
+    rows: int = 0
+
+
+Command = CancelStatement | EndSession | Report
+
+# Kinds of report.
+DENIED = "denied"
+CUT = "cut"
+HELD = "held"
+WOULD_STOP = "would_stop"
+WITHHELD = "withheld"
+VIOLATION = "violation"
+JOURNAL = "journal"

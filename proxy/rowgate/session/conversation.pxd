@@ -1,0 +1,57 @@
+cimport cython
+from rowgate.metering.charge cimport Charge
+from rowgate.metering.plan cimport Plan
+from rowgate.session.execution cimport Execution
+from rowgate.session.replies cimport Reply, ReplyQueue
+from rowgate.sql.statement cimport Statement
+
+cdef int IDLE
+
+cdef class Services:
+    cdef public object reader
+    cdef public object journal
+    cdef public object journal_errors
+    cdef public object refill
+    cdef public object define_rule
+    cdef public object counted_entities
+
+@cython.final
+cdef class Conversation:
+    cdef public object subject
+    cdef public Services services
+    cdef public object judge
+    cdef public dict plans
+    cdef public object definition
+    cdef public str nonce
+    cdef public list to_client
+    cdef public list to_server
+    cdef public list commands
+    cdef public ReplyQueue replies
+    cdef public dict statements
+    cdef public dict portals
+    cdef public int transaction
+    cdef public bint maybe_in_transaction
+    cdef public bint skipping
+    cdef public bint group_open
+    cdef public bint group_writes
+    cdef public bint group_in_transaction
+    cdef public long open_executes
+    cdef public bint unsettled
+    cdef public bint exclusive
+    cdef public Execution cutting
+    cdef public bint cancelling
+    cdef public bint ended
+    cdef public str client_encoding
+    cdef public bint conforming_strings
+    cdef public bint plain
+    cdef public long denials
+    cdef public long long rows
+    cdef public long long octets
+    cdef public Charge ambient
+
+    @cython.locals(plan=Plan)
+    cpdef Plan plan_of(self, Statement statement)
+    cpdef bint blocked(self)
+    cpdef bint must_wait_for_group(self)
+    cpdef undo(self, list dropped)
+    cpdef group_ended(self)

@@ -1,0 +1,178 @@
+"""The state both directions of a session share; the streams change it, nobody else does."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol
+
+from rowgate.metering.account import Account
+from rowgate.metering.charge import Charge
+from rowgate.metering.plan import Plan
+from rowgate.session.commands import Command, Report
+from rowgate.session.execution import Execution, Portal
+from rowgate.session.replies import Reply, ReplyQueue
+from rowgate.sql.statement import Statement
+from rowgate.subject import Subject
+from rowgate.verdict import Denial, Refusal
+from rowgate.wire.types import IDLE
+
+# A session that is refused this often in a row is slowed, then ended: a flood of denials costs others nothing.
+DENIALS_BEFORE_DELAY: Final = 20
+DENIALS_BEFORE_END: Final = 500
+# Seconds a statement waits when the session before it has only been denied.
+DENIAL_DELAY: Final = 0.05
+
+
+class Judge(Protocol):
+    """Plans statements for one subject under one policy; ``plans`` are those made so far, bounded by the judge."""
+
+    plans: dict[Statement, Plan]
+
+    def plan(self, statement: Statement) -> Plan:
+        """Return the plan; never raises, a failing guard is a denial."""
+        ...
+
+
+class Reader(Protocol):
+    """Reads SQL."""
+
+    def read(self, text: bytes, *, plain: bool) -> Statement:
+        """Return what the text is; never raises."""
+        ...
+
+    def split(self, text: bytes) -> Sequence[Any] | None:
+        """Return its statements with their places, None if it does not parse."""
+        ...
+
+
+class Recorder(Protocol):
+    """Keeps one record a statement."""
+
+    def open(self, session: Any, statement: Any, policy: Any) -> Any:
+        """Open a record before the first row leaves; raises ``JournalError`` when it cannot be kept."""
+        ...
+
+    def close_entry(self, entry: Any, rows: int, octets: int, verdict: int, rule: Any, beyond: int = 0) -> None:
+        """Close it with its figures; ``beyond``: rows that enforcement would not have let pass."""
+        ...
+
+
+class Services:
+    """What a session is given by its worker; shared by all sessions, replaced as a whole when the policy changes."""
+
+    __slots__ = ("counted_entities", "define_rule", "journal", "journal_errors", "reader", "refill")
+
+    def __init__(
+        self,
+        reader: Reader,
+        journal: Recorder,
+        journal_errors: tuple[type[Exception], ...],
+        refill: Callable[[Sequence[tuple[Account, int]]], Refusal | None],
+        define_rule: Callable[[str], Any],
+        counted_entities: Callable[[Sequence[Account], Sequence[int]], tuple[Account, ...]],
+    ) -> None:
+        self.reader = reader
+        self.journal = journal
+        self.journal_errors = journal_errors
+        self.refill = refill
+        self.define_rule = define_rule
+        self.counted_entities = counted_entities
+
+
+class Conversation:
+    """Where a session stands: outputs to be sent, expected replies, transaction, prepared statements, what is in its way."""
+
+    def __init__(self, subject: Subject, services: Services, judge: Judge, definition: object, nonce: str) -> None:
+        self.subject = subject
+        self.services = services
+        self.judge = judge
+        self.plans = judge.plans
+        self.definition = definition
+        self.nonce = nonce
+        self.to_client: list[bytes] = []
+        self.to_server: list[bytes] = []
+        self.commands: list[Command] = []
+        self.replies = ReplyQueue()
+        self.statements: dict[bytes, Statement] = {}
+        self.portals: dict[bytes, Portal] = {}
+        self.transaction = IDLE
+        # True while the transaction's state is not known to be "none": a BEGIN is on its way, or Z has said so.
+        self.maybe_in_transaction = False
+        # The server skips to the next Sync: an error in the extended protocol has been seen, and no Sync sent since.
+        self.skipping = False
+        # The extended group the client is in: open since its last Sync; whether anything in it may write; whether it runs
+        # inside an explicit transaction that it does not end; how many of its metered executions are not complete.
+        self.group_open = False
+        self.group_writes = False
+        self.group_in_transaction = False
+        self.open_executes = 0
+        # Something that may change how SQL is read is on its way.
+        self.unsettled = False
+        # A metered result runs inside a transaction: later groups wait until all is answered.
+        self.exclusive = False
+        self.cutting: Execution | None = None
+        self.cancelling = False
+        self.ended = False
+        self.client_encoding = "UTF8"
+        self.conforming_strings = True
+        self.plain = True
+        self.denials = 0
+        self.rows = 0  # delivered so far, for the record of the session's end
+        self.octets = 0
+        self.ambient: Charge | None = None
+
+    def judged_by(self, judge: Judge) -> None:
+        """Take another judge: the policy has changed; what runs keeps the plan it has."""
+        self.judge = judge
+        self.plans = judge.plans
+
+    def set_parameter(self, name: str, value: str) -> None:
+        """Follow what the server reports about how it reads SQL (ParameterStatus)."""
+        if name == "client_encoding":
+            self.client_encoding = value
+        elif name == "standard_conforming_strings":
+            self.conforming_strings = value == "on"
+        self.plain = is_plain(self.client_encoding, conforming_strings=self.conforming_strings)
+
+    def plan_of(self, statement: Statement) -> Plan:
+        """Return the statement's plan under the current policy."""
+        plan = self.plans.get(statement)
+        return self.judge.plan(statement) if plan is None else plan
+
+    def blocked(self) -> bool:
+        """Return whether nothing of the client's may go to the server now: a cut is being settled."""
+        return self.cancelling or self.cutting is not None
+
+    def must_wait_for_group(self) -> bool:
+        """Return whether a new group has to wait: before it, a result that may be cut runs inside a transaction."""
+        return self.exclusive and self.replies.head is not None
+
+    def report(self, kind: str, denial: Denial | None = None, template: str = "", text: str = "", rows: int = 0) -> None:
+        """Queue a report for the log of rare events."""
+        self.commands.append(Report(kind, denial, template, text, rows))
+
+    def undo(self, dropped: Sequence[Reply]) -> None:
+        """Restore the statement map for messages the server skipped, the latest first."""
+        for reply in reversed(dropped):
+            if reply.undo is not None:
+                name, before = reply.undo
+                if before is None:
+                    self.statements.pop(name, None)
+                elif isinstance(before, Statement):
+                    self.statements[name] = before
+
+    def group_ended(self) -> None:
+        """Forget the client's extended group: its Sync (or a simple Query) has been forwarded."""
+        self.group_open = False
+        self.group_writes = False
+        self.group_in_transaction = False
+        self.open_executes = 0
+        self.skipping = False
+
+
+def is_plain(encoding: str, *, conforming_strings: bool) -> bool:
+    """Return whether server and proxy read every text alike: multi-byte encodings other than UTF-8 can hide a quote."""
+    return conforming_strings and (encoding in _SAFE_ENCODINGS or encoding.startswith(("LATIN", "ISO_8859", "WIN12")))
+
+
+# Encodings in which a byte below 0x80 is always that ASCII character (PostgreSQL documentation, "Character Set Support":
+# the client-only encodings BIG5, GBK, GB18030, JOHAB, SJIS, SHIFT_JIS_2004 and UHC are not among them).
+_SAFE_ENCODINGS: Final = frozenset({"UTF8", "SQL_ASCII", "EUC_KR", "EUC_JP", "EUC_CN", "EUC_TW", "KOI8R", "KOI8U"})

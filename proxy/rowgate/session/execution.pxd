@@ -1,0 +1,28 @@
+cimport cython
+from rowgate.metering.charge cimport Charge
+from rowgate.metering.plan cimport Plan
+from rowgate.sql.statement cimport Statement
+
+@cython.final
+@cython.freelist(64)
+cdef class Portal:
+    cdef public Statement statement
+    cdef public long long rows
+    cdef public long long octets
+    cdef public bint described
+    cdef public object counted
+
+@cython.final
+@cython.freelist(64)
+cdef class Execution:
+    cdef public Statement statement
+    cdef public Plan plan
+    cdef public Portal portal
+    cdef public Charge charge
+    cdef public object entry
+    cdef public bint metered
+    cdef public bint outside
+    cdef public object cut
+    cdef public bint late
+    cdef public bint throttled
+    cdef public double held_since

@@ -1,0 +1,46 @@
+"""One execution: a statement that runs (or a portal's next portion), its plan, its charge and its journal entry."""
+
+from rowgate.metering.account import Account
+from rowgate.metering.charge import Charge
+from rowgate.metering.plan import Plan
+from rowgate.sql.statement import Statement
+from rowgate.verdict import Denial
+
+
+class Portal:
+    """A portal the client has bound: its statement, what it has given so far, and whose rows its result holds.
+
+    ``counted`` are the entity accounts its RowDescription names; None until the server has described it.
+    """
+
+    __slots__ = ("counted", "described", "octets", "rows", "statement")
+
+    def __init__(self, statement: Statement) -> None:
+        self.statement = statement
+        self.rows = 0
+        self.octets = 0
+        self.described = False
+        self.counted: tuple[Account, ...] | None = None
+
+
+class Execution:
+    """A statement between its Execute (or Query) and its completion.
+
+    ``metered`` says that rows may come and something may stop them; ``cut`` is set once something has; ``late`` that the
+    transaction is aborted by a substitute behind it.
+    """
+
+    __slots__ = ("charge", "cut", "entry", "held_since", "late", "metered", "outside", "plan", "portal", "statement", "throttled")
+
+    def __init__(self, statement: Statement, plan: Plan, portal: Portal | None) -> None:
+        self.statement = statement
+        self.plan = plan
+        self.portal = portal
+        self.charge = Charge(plan)
+        self.entry: object = None
+        self.metered = False
+        self.outside = False
+        self.cut: Denial | None = None
+        self.late = False
+        self.throttled = False
+        self.held_since = 0.0

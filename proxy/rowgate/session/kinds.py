@@ -1,0 +1,18 @@
+"""Kinds of expected replies. Plain integers in a module of their own: the compiled twins declare them as C integers."""
+
+from typing import Final
+
+PARSE_REPLY: Final = 1
+BIND_REPLY: Final = 2
+CLOSE_REPLY: Final = 3
+DESCRIBE_REPLY: Final = 4
+EXECUTE_REPLY: Final = 5
+SYNC_REPLY: Final = 6
+QUERY_REPLY: Final = 7
+CALL_REPLY: Final = 8
+COPY_END: Final = 9  # not a reply: marks where the client ended a COPY FROM, so that Syncs before it are known as ignored
+
+# A reply that belongs to the client, one of our own that is swallowed, or one whose NoData alone is (a chain's Describe).
+PASS: Final = 0
+SWALLOW: Final = 1
+SWALLOW_NO_DATA: Final = 2

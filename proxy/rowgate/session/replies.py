@@ -1,0 +1,87 @@
+"""The queue of expected replies: what the server still owes, in the order in which it was asked.
+
+Everything that must be told apart on the way back (a denial's own error, a described portal, a swallowed completion) is
+told apart by its place in this queue, never by what the server happens to say.
+"""
+
+from rowgate.session.execution import Execution, Portal
+from rowgate.session.kinds import CALL_REPLY, COPY_END, QUERY_REPLY, SYNC_REPLY
+from rowgate.verdict import Denial
+
+class Reply:
+    """One expected reply. ``undo`` restores the statement map if the server never gets to it: (name, statement before)."""
+
+    __slots__ = ("denial", "execution", "following", "kind", "manner", "portal", "undo")
+
+    def __init__(self, kind: int, manner: int) -> None:
+        self.kind = kind
+        self.manner = manner
+        self.execution: Execution | None = None
+        self.portal: Portal | None = None
+        self.denial: Denial | None = None
+        self.undo: tuple[bytes, object] | None = None
+        self.following: Reply | None = None
+
+
+class ReplyQueue:
+    """A linked list of replies; ``groups`` counts those that end with ReadyForQuery."""
+
+    __slots__ = ("groups", "head", "length", "tail")
+
+    def __init__(self) -> None:
+        self.head: Reply | None = None
+        self.tail: Reply | None = None
+        self.groups = 0
+        self.length = 0
+
+    def push(self, kind: int, manner: int) -> Reply:
+        """Append a reply of this kind and return it."""
+        reply = Reply(kind, manner)
+        if self.tail is None:
+            self.head = reply
+        else:
+            self.tail.following = reply
+        self.tail = reply
+        self.length += 1
+        if kind == SYNC_REPLY or kind == QUERY_REPLY or kind == CALL_REPLY:  # noqa: PLR1714 - plain C comparisons
+            self.groups += 1
+        return reply
+
+    def pop(self) -> Reply | None:
+        """Remove and return the first reply."""
+        reply = self.head
+        if reply is None:
+            return None
+        self.head = reply.following
+        if self.head is None:
+            self.tail = None
+        self.length -= 1
+        if reply.kind == SYNC_REPLY or reply.kind == QUERY_REPLY or reply.kind == CALL_REPLY:  # noqa: PLR1714
+            self.groups -= 1
+        return reply
+
+    def drop_to_sync(self) -> list[Reply]:
+        """Remove what the server will skip after an error in the extended protocol: everything before the next Sync."""
+        dropped: list[Reply] = []
+        while self.head is not None and self.head.kind != SYNC_REPLY:
+            reply = self.pop()
+            if reply is not None:
+                dropped.append(reply)
+        return dropped
+
+    def drop_ignored_syncs(self) -> None:
+        """Remove the Syncs that the server reads, and ignores, while a COPY FROM of the extended protocol runs.
+
+        Source: ``CopyGetData`` in the server's copyfromparse.c; libpq sends such a Sync behind every Execute.
+        """
+        previous = self.head
+        while previous is not None and previous.following is not None and previous.following.kind != COPY_END:
+            reply = previous.following
+            if reply.kind == SYNC_REPLY:
+                previous.following = reply.following
+                if self.tail is reply:
+                    self.tail = previous
+                self.groups -= 1
+                self.length -= 1
+            else:
+                previous = reply

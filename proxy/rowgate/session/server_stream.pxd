@@ -1,0 +1,88 @@
+cimport cython
+from rowgate.metering.charge cimport Charge
+from rowgate.session.conversation cimport Conversation, Services
+from rowgate.session.execution cimport Execution, Portal
+from rowgate.session.replies cimport Reply, ReplyQueue
+from rowgate.wire.rows cimport RowScanner
+
+ctypedef const unsigned char* p_uchar
+
+cdef int BIND_REPLY, CALL_REPLY, CLOSE_REPLY, COPY_END, DESCRIBE_REPLY, EXECUTE_REPLY, PARSE_REPLY, QUERY_REPLY, SYNC_REPLY
+cdef int PASS, SWALLOW, SWALLOW_NO_DATA
+cdef int BIND_COMPLETE, CLOSE_COMPLETE, COMMAND_COMPLETE, COPY_DATA, COPY_DONE, COPY_IN_RESPONSE, COPY_OUT_RESPONSE
+cdef int DATA_ROW, EMPTY_QUERY_RESPONSE, ERROR_RESPONSE, FUNCTION_CALL_RESPONSE, IDLE, NO_DATA, NOTICE_RESPONSE
+cdef int NOTIFICATION_RESPONSE, PARAMETER_DESCRIPTION, PARAMETER_STATUS, PARSE_COMPLETE, PORTAL_SUSPENDED
+cdef int READY_FOR_QUERY, ROW_DESCRIPTION
+cdef int FORWARD, DROP, PAUSE
+cdef int ALLOWED, CUT, FAILED, THROTTLED, WOULD_CUT, WOULD_DENY
+cdef long long HEADER_SIZE, MAX_MESSAGE, NO_BOUND
+
+@cython.final
+cdef class ServerStream:
+    cdef public Conversation conversation
+    cdef public double retry_at
+    cdef public bint held
+    cdef bytes _tail
+    cdef long long _pass_on
+    cdef long long _drop
+    cdef bytes _data
+    cdef long long _start
+    cdef RowScanner _scanner
+
+    cpdef feed(self, bytes data, double now)
+    @cython.locals(p=p_uchar, end=cython.longlong, position=cython.longlong, kind=cython.int, length=cython.longlong,
+                   whole=cython.longlong, missing=cython.longlong, outcome=cython.int)
+    cdef _messages(self, bytes data, double now)
+    @cython.locals(position=cython.longlong)
+    cdef Py_ssize_t _unfinished(self, long long end) except -1
+    cdef _hold(self, long long position)
+    @cython.locals(conversation=Conversation, reply=Reply, execution=Execution, charge=Charge, scanner=RowScanner,
+                   length=cython.longlong, outcome=cython.int, p=p_uchar)
+    cdef Py_ssize_t _rows(self, bytes data, long long position, int kind, double now) except -2
+    @cython.locals(scanner=RowScanner)
+    cdef Py_ssize_t _drop_rows(self, bytes data, long long position, int kind) except -2
+    cdef _count_entities(self, Execution execution)
+    @cython.locals(conversation=Conversation, charge=Charge)
+    cdef int _pay(self, Execution execution, long long rows, long long octets, double now) except -1
+    @cython.locals(conversation=Conversation, replies=ReplyQueue, alone=cython.bint)
+    cdef _cut(self, Execution execution, object refusal)
+
+    @cython.locals(conversation=Conversation, reply=Reply, dropping=cython.bint)
+    cdef int _message(self, int kind, long long position, long long whole, double now) except -1
+    cdef int _answered(self, Reply reply, int kind, long long position, bint dropping) except -1
+    @cython.locals(conversation=Conversation, portal=Portal, execution=Execution, dropping=cython.bint)
+    cdef int _described(self, Reply reply, long long position, long long whole) except -1
+    cdef tuple _counted(self, tuple accounts, long long position, long long whole)
+    @cython.locals(conversation=Conversation, execution=Execution, portal=Portal, dropping=cython.bint)
+    cdef int _completed(self, Reply reply, int kind, long long position) except -1
+    @cython.locals(execution=Execution, outcome=cython.int)
+    cdef int _function_result(self, Reply reply, long long position, long long whole, double now) except -1
+    @cython.locals(charge=Charge, outcome=cython.int)
+    cdef int _spend(self, Execution execution, long long rows, long long octets, double now) except -1
+    @cython.locals(conversation=Conversation, reply=Reply, execution=Execution, charge=Charge)
+    cdef int _aside(self, int kind, long long position, long long whole, double now) except -1
+    cdef bint _affords(self, Charge charge, long long octets, double now) except -1
+    cdef _parameter(self, long long position, long long whole)
+    @cython.locals(conversation=Conversation, replies=ReplyQueue, reply=Reply, cutting=Execution, execution=Execution,
+                   charge=Charge, outcome=cython.int, each=Reply)
+    cdef int _error(self, long long position, long long whole, double now) except -1
+    @cython.locals(conversation=Conversation, replies=ReplyQueue, reply=Reply, cutting=Execution, status=cython.int,
+                   outcome=cython.int)
+    cdef int _ready(self, long long position, long long whole) except -1
+    @cython.locals(replies=ReplyQueue)
+    cdef _pop(self)
+    @cython.locals(charge=Charge, services=Services)
+    cdef _close(self, Execution execution, int verdict)
+    @cython.locals(reply=Reply)
+    cpdef abandon(self, object refusal, double now)
+    @cython.locals(reply=Reply)
+    cpdef close(self)
+    cdef _say(self, long long position, object refusal)
+    cdef _withhold(self, long long position, long long whole)
+    @cython.locals(whole=cython.bint)
+    cdef _forward_to(self, long long position)
+    cdef _violation(self, long long position, str what)
+    @cython.locals(conversation=Conversation)
+    cdef _fatal(self, long long position, str sqlstate, str what)
+
+cdef bint _read_whole(int kind)

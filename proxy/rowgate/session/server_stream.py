@@ -1,0 +1,613 @@
+"""From the server to the client: every message is matched with what was asked, rows are measured, and cut where a limit ends.
+
+Rows inside the limit have been delivered; from the first one that does not fit everything of its group is dropped, and the
+client gets one error in the place where PostgreSQL would have put its own. How the server is brought into the same state
+is decided in ``_cut`` (PROTOCOL.md, "Cutting").
+"""
+
+from dataclasses import replace
+from typing import Final
+
+from rowgate.journal.record import Verdict
+from rowgate.metering.account import Account
+from rowgate.metering.charge import Charge
+from rowgate.session import commands, denial
+from rowgate.session.conversation import Conversation
+from rowgate.session.execution import Execution, Portal
+from rowgate.session.kinds import (
+    BIND_REPLY,
+    CALL_REPLY,
+    CLOSE_REPLY,
+    COPY_END,
+    DESCRIBE_REPLY,
+    EXECUTE_REPLY,
+    PARSE_REPLY,
+    PASS,
+    QUERY_REPLY,
+    SWALLOW,
+    SWALLOW_NO_DATA,
+    SYNC_REPLY,
+)
+from rowgate.session.replies import Reply
+from rowgate.verdict import PROTOCOL_VIOLATION, Denial
+from rowgate.wire import messages
+from rowgate.wire.rows import RowScanner
+from rowgate.wire.types import (
+    BIND_COMPLETE,
+    CLOSE_COMPLETE,
+    COMMAND_COMPLETE,
+    COPY_DATA,
+    COPY_DONE,
+    COPY_IN_RESPONSE,
+    COPY_OUT_RESPONSE,
+    DATA_ROW,
+    EMPTY_QUERY_RESPONSE,
+    ERROR_RESPONSE,
+    FUNCTION_CALL_RESPONSE,
+    IDLE,
+    NO_DATA,
+    NOTICE_RESPONSE,
+    NOTIFICATION_RESPONSE,
+    PARAMETER_DESCRIPTION,
+    PARAMETER_STATUS,
+    PARSE_COMPLETE,
+    PORTAL_SUSPENDED,
+    READY_FOR_QUERY,
+    ROW_DESCRIPTION,
+)
+
+HEADER_SIZE = messages.HEADER
+# A length is a signed 32-bit number; the server bounds its own messages far below.
+MAX_MESSAGE = 0x7FFF_FFFF
+# Messages whose content must be understood are read whole up to here; a longer RowDescription counts as unknown origin.
+MAX_READ: Final = 1024 * 1024
+
+ALLOWED = int(Verdict.ALLOWED)
+CUT = int(Verdict.CUT)
+FAILED = int(Verdict.FAILED)
+THROTTLED = int(Verdict.THROTTLED)
+WOULD_CUT = int(Verdict.WOULD_CUT)
+WOULD_DENY = int(Verdict.WOULD_DENY)
+
+# What becomes of a message.
+FORWARD = 0
+DROP = 1
+PAUSE = 2
+
+
+class ServerStream:
+    """One direction of a session. ``feed`` takes what the server sent; ``retry_at`` is set while a throttle holds it."""
+
+    def __init__(self, conversation: Conversation) -> None:
+        self.conversation = conversation
+        self.retry_at = 0.0
+        self.held = False
+        self._tail = b""
+        self._pass_on = 0
+        self._drop = 0
+        self._data = b""
+        self._start = 0
+        self._scanner = RowScanner()
+
+    def feed(self, data: bytes, now: float) -> None:
+        """Take bytes from the server, or none to go on with what a throttle held; ``now`` in monotonic seconds."""
+        if self._tail:
+            data = self._tail + data
+            self._tail = b""
+        if self.conversation.ended:
+            return
+        if self.held and now < self.retry_at:
+            self._tail = data
+            return
+        self.retry_at = 0.0
+        self.held = False
+        self._data = data
+        self._start = 0
+        self._messages(data, now)
+        self._data = b""
+
+    def _messages(self, data: bytes, now: float) -> None:
+        p = data
+        end = len(data)
+        position = self._unfinished(end)
+        while position + HEADER_SIZE <= end:
+            kind = p[position]
+            if kind == DATA_ROW or kind == COPY_DATA:  # noqa: PLR1714 - plain C comparisons
+                position = self._rows(data, position, kind, now)
+                if position < 0:
+                    return
+                continue
+            length = (p[position + 1] << 24) | (p[position + 2] << 16) | (p[position + 3] << 8) | p[position + 4]
+            if length < HEADER_SIZE - 1 or length > MAX_MESSAGE:
+                self._violation(position, f"invalid length {length} of backend message type {kind}")
+                return
+            whole = length + 1
+            if whole > end - position and _read_whole(kind) and whole <= MAX_READ:
+                break
+            outcome = self._message(kind, position, whole, now)
+            if outcome == PAUSE:
+                self._hold(position)
+                return
+            if self.conversation.ended:
+                return
+            if outcome == DROP:
+                self._forward_to(position)
+            missing = whole - (end - position)
+            if missing > 0:
+                if outcome == DROP:
+                    self._drop = missing
+                else:
+                    self._pass_on = missing
+                position = end
+            else:
+                position += whole
+            if outcome == DROP:
+                self._start = position
+        self._forward_to(position)
+        self._tail = data[position:] if position < end else b""
+
+    def _unfinished(self, end: int) -> int:
+        """Pass on, or drop, the rest of a message that streams; return where the next one begins."""
+        if self._drop:
+            position = min(self._drop, end)
+            self._drop -= position
+            self._start = position
+            return position
+        position = min(self._pass_on, end)
+        self._pass_on -= position
+        return position
+
+    def _hold(self, position: int) -> None:
+        self._forward_to(position)
+        self._tail = self._data[position:]
+        self.held = True
+
+    # Rows
+
+    def _rows(self, data: bytes, position: int, kind: int, now: float) -> int:
+        """Let rows pass while they fit; return where to go on, -1 when the data is used up, held, or the session ended."""
+        conversation = self.conversation
+        reply = conversation.replies.head
+        execution: Execution | None = reply.execution if reply is not None else None
+        if reply is None or execution is None or (kind == DATA_ROW and reply.kind < EXECUTE_REPLY):
+            self._violation(position, "a row that nobody asked for")
+            return -1
+        if conversation.cutting is not None:
+            return self._drop_rows(data, position, kind)
+        charge: Charge = execution.charge
+        if charge.row_accounts is execution.plan.row_accounts and execution.plan.entity_accounts:
+            self._count_entities(execution)
+        scanner = self._scanner
+        charge.measure(now)
+        scanner.run(data, position, kind, charge.room_rows, charge.room_octets)
+        if scanner.rows:
+            charge.settle(scanner.rows, scanner.octets)
+            self._pass_on = scanner.body_missing
+            position = scanner.position
+        if position + HEADER_SIZE > len(data) or data[position] != kind:
+            if position + HEADER_SIZE > len(data):
+                self._forward_to(position)
+                self._tail = data[position:]
+                return -1
+            return position
+        length = int.from_bytes(data[position + 1 : position + HEADER_SIZE], "big")
+        if length < HEADER_SIZE - 1 or length > MAX_MESSAGE:
+            self._violation(position, f"invalid length {length} of a row")
+            return -1
+        outcome = self._pay(execution, 1, length + 1, now)
+        if outcome == PAUSE:
+            self._hold(position)
+            return -1
+        if outcome == DROP:
+            self._forward_to(position)
+        return position
+
+    def _drop_rows(self, data: bytes, position: int, kind: int) -> int:
+        scanner = self._scanner
+        self._forward_to(position)
+        scanner.run(data, position, kind, NO_BOUND, NO_BOUND)
+        if scanner.position == position:
+            self._violation(position, "invalid length of a row")
+            return -1
+        self._drop = scanner.body_missing
+        self._start = scanner.position
+        if scanner.position + HEADER_SIZE > len(data):
+            self._tail = data[scanner.position :]
+            return -1
+        return scanner.position
+
+    def _count_entities(self, execution: Execution) -> None:
+        """Decide, before its first row, whose rows a result holds; what has not been described could be anybody's."""
+        portal = execution.portal
+        accounts = execution.plan.entity_accounts
+        if execution.statement.reads_nobody:
+            accounts = ()
+        elif portal is not None and portal.counted is not None:
+            accounts = portal.counted
+        if accounts:
+            execution.charge.count_entity(accounts)
+
+    def _pay(self, execution: Execution, rows: int, octets: int, now: float) -> int:
+        """Make room for one more message: FORWARD when there is, PAUSE while throttled, DROP once it has been cut."""
+        conversation = self.conversation
+        charge: Charge = execution.charge
+        refusal = charge.over_caps(rows, octets)
+        if refusal is not None:
+            self._cut(execution, refusal)
+            return DROP
+        while True:
+            short = charge.lacking(0, rows, octets, now)
+            if not short:
+                execution.held_since = 0.0
+                return FORWARD
+            held = conversation.services.refill(short)
+            if held is None:
+                continue
+            if not execution.held_since:
+                execution.held_since = now
+                if held.max_wait > 0:
+                    execution.throttled = True
+                    conversation.report(commands.HELD, held.denial, execution.statement.template)
+            if held.retry_at <= execution.held_since + held.max_wait:
+                self.retry_at = held.retry_at
+                return PAUSE
+            self._cut(execution, held.denial)
+            return DROP
+
+    def _cut(self, execution: Execution, refusal: Denial) -> None:
+        """End a result here: drop the rest, and see to it that the server ends where PostgreSQL's own error would.
+
+        * its Sync has not been sent: an Execute that must fail, behind it, undoes the group;
+        * inside a transaction: a substitute Query behind it aborts the transaction (nothing else has been sent);
+        * a pure read outside: there is nothing to undo, the error takes the place of its completion.
+
+        A cancel saves the server the rest, where nothing of a later group could be hit by it.
+        """
+        conversation = self.conversation
+        replies = conversation.replies
+        alone = replies.groups == 0 or (replies.groups == 1 and replies.tail is not None and replies.tail.kind >= SYNC_REPLY)
+        execution.cut = refusal
+        conversation.cutting = execution
+        conversation.report(commands.CUT, refusal, execution.statement.template, rows=execution.charge.rows)
+        if replies.groups == 0:
+            conversation.to_server.append(denial.substitute_execute(refusal, conversation.nonce))
+            replies.push(EXECUTE_REPLY, PASS).denial = refusal
+        elif conversation.exclusive:
+            execution.late = True
+            conversation.to_server.append(denial.substitute_query(refusal, conversation.nonce))
+            replies.push(QUERY_REPLY, PASS).denial = refusal
+        if alone and execution.statement.rows_possible:
+            conversation.cancelling = True
+            conversation.commands.append(commands.CancelStatement())
+
+    # Everything else
+
+    def _message(self, kind: int, position: int, whole: int, now: float) -> int:
+        conversation = self.conversation
+        if kind == READY_FOR_QUERY:
+            return self._ready(position, whole)
+        if kind == ERROR_RESPONSE:
+            return self._error(position, whole, now)
+        if kind == NOTICE_RESPONSE or kind == NOTIFICATION_RESPONSE or kind == PARAMETER_STATUS:  # noqa: PLR1714
+            return self._aside(kind, position, whole, now)
+        reply = conversation.replies.head
+        if reply is None:
+            self._violation(position, f"backend message type {chr(kind)!r} that nobody asked for")
+            return DROP
+        if reply.denial is not None:
+            self._violation(position, "the server did not refuse the substitute of a denied statement")
+            return DROP
+        if kind == ROW_DESCRIPTION:
+            return self._described(reply, position, whole)
+        if kind == COMMAND_COMPLETE or kind == EMPTY_QUERY_RESPONSE or kind == PORTAL_SUSPENDED:  # noqa: PLR1714
+            return self._completed(reply, kind, position)
+        dropping = reply.manner == SWALLOW or conversation.cutting is not None
+        if kind == PARSE_COMPLETE:
+            return self._answered(reply, PARSE_REPLY, position, dropping)
+        if kind == BIND_COMPLETE:
+            return self._answered(reply, BIND_REPLY, position, dropping)
+        if kind == CLOSE_COMPLETE:
+            return self._answered(reply, CLOSE_REPLY, position, dropping)
+        if kind == NO_DATA:
+            return self._answered(reply, DESCRIBE_REPLY, position, dropping or reply.manner == SWALLOW_NO_DATA)
+        if kind == PARAMETER_DESCRIPTION:
+            return DROP if dropping else FORWARD
+        if kind == FUNCTION_CALL_RESPONSE:
+            return self._function_result(reply, position, whole, now)
+        if kind == COPY_IN_RESPONSE:
+            if reply.kind == EXECUTE_REPLY:
+                conversation.replies.drop_ignored_syncs()
+            return FORWARD
+        if kind == COPY_OUT_RESPONSE or kind == COPY_DONE:  # noqa: PLR1714
+            return DROP if dropping else FORWARD
+        self._violation(position, f"unexpected backend message type {kind}")
+        return DROP
+
+    def _answered(self, reply: Reply, kind: int, position: int, dropping: bool) -> int:  # noqa: FBT001 - a C flag
+        if reply.kind != kind:
+            self._violation(position, f"a reply of kind {kind} where one of kind {reply.kind} was due")
+            return DROP
+        self._pop()
+        return DROP if dropping else FORWARD
+
+    def _described(self, reply: Reply, position: int, whole: int) -> int:
+        """Note whose rows a result holds; the reply to a Describe is done with it."""
+        conversation = self.conversation
+        if reply.kind == DESCRIBE_REPLY:
+            portal = reply.portal
+            if portal is not None:
+                accounts = conversation.plan_of(portal.statement).entity_accounts
+                if accounts:
+                    portal.counted = self._counted(accounts, position, whole)
+            self._pop()
+        elif reply.kind == QUERY_REPLY and reply.execution is not None:
+            execution = reply.execution
+            accounts = execution.plan.entity_accounts
+            if accounts:
+                execution.portal = Portal(execution.statement)
+                execution.portal.counted = self._counted(accounts, position, whole)
+                execution.charge.count_entity(())
+        dropping = reply.manner == SWALLOW or conversation.cutting is not None
+        return DROP if dropping else FORWARD
+
+    def _counted(self, accounts: tuple[Account, ...], position: int, whole: int) -> tuple[Account, ...]:
+        if position + whole > len(self._data):
+            return accounts
+        try:
+            origins = messages.row_origins(self._data[position + HEADER_SIZE : position + whole])
+        except ValueError:
+            return accounts
+        return self.conversation.services.counted_entities(accounts, origins)
+
+    def _completed(self, reply: Reply, kind: int, position: int) -> int:
+        """A statement is complete, or its portal suspended."""
+        conversation = self.conversation
+        execution = reply.execution
+        if execution is None:
+            self._violation(position, "a completion that nobody asked for")
+            return DROP
+        dropping = conversation.cutting is not None
+        if reply.kind == EXECUTE_REPLY:
+            portal = execution.portal
+            if portal is not None:
+                portal.rows += execution.charge.rows
+                portal.octets += execution.charge.octets
+            if execution.metered and conversation.replies.groups == 0 and conversation.open_executes > 0:
+                conversation.open_executes -= 1
+            self._close(execution, ALLOWED)
+            self._pop()
+        else:
+            # Another result of the same text may follow: the caps are per statement, the accounts go on.
+            execution.charge.begin_part(0, 0)
+            execution.charge.row_accounts = execution.plan.row_accounts
+            execution.portal = None
+        return DROP if dropping else FORWARD
+
+    def _function_result(self, reply: Reply, position: int, whole: int, now: float) -> int:
+        execution = reply.execution
+        if reply.kind != CALL_REPLY or execution is None:
+            self._violation(position, "a function's result that nobody asked for")
+            return DROP
+        outcome = self._spend(execution, 1, whole, now)
+        if execution.cut is not None and execution.outside:
+            # It cannot be undone: it was one message, and has committed. The client is told so.
+            told = f"{execution.cut.message}; the function has run, its result is withheld"
+            execution.cut = replace(execution.cut, message=told)
+        return outcome
+
+    def _spend(self, execution: Execution, rows: int, octets: int, now: float) -> int:
+        """Charge one message that is not part of a run of rows."""
+        if self.conversation.cutting is not None:
+            return DROP
+        charge: Charge = execution.charge
+        charge.measure(now)
+        if charge.room_rows < rows or charge.room_octets < octets:
+            outcome = self._pay(execution, rows, octets, now)
+            if outcome != FORWARD:
+                return outcome
+        charge.settle(rows, octets)
+        return FORWARD
+
+    def _aside(self, kind: int, position: int, whole: int, now: float) -> int:
+        """Notices, notifications and parameters carry text, and text counts."""
+        conversation = self.conversation
+        reply = conversation.replies.head
+        execution: Execution | None = reply.execution if reply is not None else None
+        if kind == PARAMETER_STATUS and position + whole <= len(self._data):
+            self._parameter(position, whole)
+            if execution is None or execution.statement.settings_only:
+                return FORWARD  # the client's own word comes back: nothing leaves the database with it
+        if execution is not None and execution.cut is None and kind == NOTICE_RESPONSE:
+            return self._spend(execution, 0, whole, now)
+        charge = execution.charge if execution is not None else conversation.ambient
+        if charge is None or self._affords(charge, whole, now):
+            return FORWARD
+        conversation.report(commands.WITHHELD, text=chr(kind))
+        if kind == PARAMETER_STATUS:
+            self._fatal(position, PROTOCOL_VIOLATION, "a parameter's value passes the limit on bytes and cannot be left out")
+        return DROP
+
+    def _affords(self, charge: Charge, octets: int, now: float) -> bool:
+        """Charge text that can be dropped but not wait; return whether it may pass."""
+        charge.measure(now)
+        if charge.room_octets < octets:
+            short = charge.lacking(0, 0, octets, now)
+            if not short or self.conversation.services.refill(short) is not None:
+                return False
+        charge.settle(0, octets)
+        return True
+
+    def _parameter(self, position: int, whole: int) -> None:
+        parts = self._data[position + HEADER_SIZE : position + whole].split(b"\0")
+        if len(parts) >= 2:  # noqa: PLR2004 - name and value
+            self.conversation.set_parameter(parts[0].decode("ascii", "replace"), parts[1].decode("ascii", "replace"))
+
+    def _error(self, position: int, whole: int, now: float) -> int:
+        """An error: the server's own, a denial's in its place, or the end of a cut."""
+        conversation = self.conversation
+        replies = conversation.replies
+        reply = replies.head
+        if reply is None:
+            return FORWARD
+        cutting = conversation.cutting
+        own = reply.denial
+        if cutting is not None and not cutting.late:
+            own = cutting.cut
+            conversation.cutting = None
+        execution = reply.execution
+        outcome = FORWARD
+        if own is not None:
+            self._say(position, own)
+            outcome = DROP
+        elif cutting is not None:
+            outcome = DROP
+        charge = execution.charge if execution is not None else conversation.ambient
+        if outcome == FORWARD and charge is not None and not self._affords(charge, whole, now):
+            self._withhold(position, whole)
+            outcome = DROP
+        if execution is not None:
+            self._close(execution, FAILED)
+        if reply.kind == SYNC_REPLY or reply.kind == QUERY_REPLY or reply.kind == CALL_REPLY:  # noqa: PLR1714
+            reply.denial = None
+            reply.execution = None
+            return outcome
+        dropped = replies.drop_to_sync()
+        conversation.undo(dropped)
+        for each in dropped:
+            if each.execution is not None and each.execution is not execution:
+                self._close(each.execution, FAILED)
+        if replies.head is None:
+            conversation.skipping = True
+            conversation.open_executes = 0
+        return outcome
+
+    def _ready(self, position: int, whole: int) -> int:
+        """ReadyForQuery: a group is answered."""
+        conversation = self.conversation
+        replies = conversation.replies
+        reply = replies.head
+        if reply is None or reply.kind < SYNC_REPLY or position + whole > len(self._data):
+            self._violation(position, "ReadyForQuery that nobody asked for")
+            return DROP
+        if reply.denial is not None:
+            self._violation(position, "the server did not refuse the substitute of a denied statement")
+            return DROP
+        if reply.execution is not None:
+            self._close(reply.execution, ALLOWED)
+        self._pop()
+        status = self._data[position + HEADER_SIZE]
+        conversation.transaction = status
+        outcome = FORWARD
+        cutting = conversation.cutting
+        if cutting is not None:
+            conversation.cutting = None
+            if cutting.late:
+                # The substitute behind it aborts the transaction; its error, and its ReadyForQuery, are the client's.
+                outcome = DROP
+            elif status == IDLE and cutting.cut is not None:
+                self._say(position, cutting.cut)
+                self._start = position
+            else:
+                self._fatal(position, PROTOCOL_VIOLATION, "a result that passed its limit could not be undone")
+                return DROP
+        if replies.head is None:
+            conversation.maybe_in_transaction = status != IDLE
+            conversation.exclusive = False
+            conversation.unsettled = False
+            if status == IDLE and not conversation.group_open:
+                conversation.portals.clear()
+        return outcome
+
+    # Ends
+
+    def _pop(self) -> None:
+        replies = self.conversation.replies
+        replies.pop()
+        while replies.head is not None and replies.head.kind == COPY_END:
+            replies.pop()
+
+    def _close(self, execution: Execution, verdict: int) -> None:
+        """Close the execution's record with what it has delivered; once."""
+        entry = execution.entry
+        if entry is None:
+            return
+        execution.entry = None
+        charge: Charge = execution.charge
+        self.conversation.rows += charge.rows
+        self.conversation.octets += charge.octets
+        services = self.conversation.services
+        rule: object = None
+        if execution.cut is not None:
+            verdict = CUT
+            rule = services.define_rule(execution.cut.rule)
+        elif charge.would is not None:
+            verdict = WOULD_DENY if charge.would is execution.plan.would else WOULD_CUT
+            rule = services.define_rule(charge.would.rule)
+            self.conversation.report(commands.WOULD_STOP, charge.would, execution.statement.template)
+        elif execution.throttled:
+            verdict = THROTTLED
+        services.journal.close_entry(entry, charge.rows, charge.octets, verdict, rule, charge.beyond)
+
+    def abandon(self, refusal: Denial, now: float) -> None:
+        """End the result that a throttle holds, at the row where it is held."""
+        reply = self.conversation.replies.head
+        if self.held and self.conversation.cutting is None and reply is not None and reply.execution is not None:
+            self._cut(reply.execution, refusal)
+            self.retry_at = 0.0
+            self.feed(b"", now)
+
+    def close(self) -> None:
+        """The session has ended: close the records of what was running."""
+        while self.conversation.replies.head is not None:
+            reply = self.conversation.replies.pop()
+            if reply is not None and reply.execution is not None:
+                self._close(reply.execution, FAILED)
+
+    def _say(self, position: int, refusal: Denial) -> None:
+        """Put our error where the server's message at ``position`` is."""
+        self._forward_to(position)
+        self.conversation.to_client.append(denial.error(refusal))
+
+    def _withhold(self, position: int, whole: int) -> None:
+        """Replace an error whose text would pass the limit on bytes: its SQLSTATE stays, its words do not."""
+        fields = messages.error_fields(self._data[position + HEADER_SIZE : position + min(whole, MAX_READ)])
+        self._forward_to(position)
+        severity = fields.get("V", "ERROR")
+        self.conversation.to_client.append(
+            messages.error(
+                [
+                    ("S", severity),
+                    ("V", severity),
+                    ("C", fields.get("C", "XX000")[:5]),
+                    ("M", "rowgate: the error's text is withheld, the limit on bytes is used up"),
+                    ("R", "rowgate"),
+                ]
+            )
+        )
+        self.conversation.report(commands.WITHHELD, text="E")
+
+    def _forward_to(self, position: int) -> None:
+        if position > self._start:
+            whole = self._start == 0 and position == len(self._data)
+            self.conversation.to_client.append(self._data if whole else self._data[self._start : position])
+        self._start = position
+
+    def _violation(self, position: int, what: str) -> None:
+        self.conversation.report(commands.VIOLATION, text=f"server: {what}")
+        self._fatal(position, PROTOCOL_VIOLATION, f"protocol error between proxy and server: {what}")
+
+    def _fatal(self, position: int, sqlstate: str, what: str) -> None:
+        conversation = self.conversation
+        self._forward_to(position)
+        conversation.to_client.append(denial.fatal(sqlstate, what))
+        conversation.to_server.append(messages.TERMINATE)
+        conversation.commands.append(commands.EndSession(what))
+        conversation.ended = True
+
+
+NO_BOUND = 1 << 60
+
+
+def _read_whole(kind: int) -> bool:
+    """Return whether a message is short, or must be understood, so that it is waited for."""
+    return kind != DATA_ROW and kind != COPY_DATA and kind != FUNCTION_CALL_RESPONSE and kind != NOTIFICATION_RESPONSE  # noqa: PLR1714

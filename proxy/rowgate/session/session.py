@@ -1,0 +1,97 @@
+"""One established session: bytes in from either side, bytes and commands out. No socket, no clock, no event loop.
+
+The link feeds ``from_client`` and ``from_server``, sends ``to_client`` and ``to_server`` in order (and clears them), carries
+out ``commands``, stops reading the client while ``client_must_wait``, the server while ``server_must_wait``, and calls
+``resume`` at ``deadline``.
+"""
+
+from typing import Final
+
+from rowgate.metering.charge import Charge
+from rowgate.metering.plan import UNBOUNDED
+from rowgate.session.client_stream import ClientStream
+from rowgate.session.commands import Command
+from rowgate.session.conversation import Conversation, Judge, Services
+from rowgate.session.server_stream import ServerStream
+from rowgate.sql.statement import UNKNOWN
+from rowgate.subject import Subject
+from rowgate.verdict import QUERY_CANCELED, Denial
+
+# Bytes of a client's pipeline kept while it is gated, before its socket is left to fill up.
+MAX_GATED: Final = 128 * 1024
+
+_CANCELLED: Final = Denial(
+    rule="cancel", message="canceling statement due to user request", sqlstate=QUERY_CANCELED, facts={}
+)
+
+
+class Session:
+    """The machine of one session between its start-up and its end."""
+
+    def __init__(self, subject: Subject, services: Services, judge: Judge, definition: object, nonce: str) -> None:
+        conversation = Conversation(subject, services, judge, definition, nonce)
+        self.conversation = conversation
+        self.client = ClientStream(conversation)
+        self.server = ServerStream(conversation)
+        self.to_client = conversation.to_client
+        self.to_server = conversation.to_server
+        self._begin_ambient()
+
+    @property
+    def commands(self) -> list[Command]:
+        """What the link has to do; it clears the list."""
+        return self.conversation.commands
+
+    def from_client(self, data: bytes, now: float) -> None:
+        """Take bytes from the client; ``now`` in monotonic seconds."""
+        self.client.feed(data, now)
+
+    def from_server(self, data: bytes, now: float) -> None:
+        """Take bytes from the server, and let go what was waiting for them."""
+        self.server.feed(data, now)
+        if self.client.gated and not self.client.retry_at:
+            self.client.feed(b"", now)
+
+    def resume(self, now: float) -> None:
+        """Try again what was held until now."""
+        if self.server.retry_at and now >= self.server.retry_at:
+            self.from_server(b"", now)
+        if self.client.retry_at and now >= self.client.retry_at:
+            self.client.feed(b"", now)
+
+    def deadline(self) -> float:
+        """Return when ``resume`` is due (monotonic seconds), 0.0 if nothing is held."""
+        server, client = self.server.retry_at, self.client.retry_at
+        return min(server, client) if server and client else server or client
+
+    def client_must_wait(self) -> bool:
+        """Return whether the client's socket is to be left unread."""
+        return self.client.gated and self.client.buffered >= MAX_GATED
+
+    def server_must_wait(self) -> bool:
+        """Return whether the server's socket is to be left unread: a throttle holds its rows."""
+        return self.server.held
+
+    def cancel_finished(self, now: float) -> None:
+        """The connection that carried our cancel has ended: it can hit nothing any more."""
+        self.conversation.cancelling = False
+        self.client.feed(b"", now)
+
+    def user_cancelled(self, now: float) -> None:
+        """The client cancels: what a throttle holds ends now, what runs is the server's to end."""
+        self.server.abandon(_CANCELLED, now)
+
+    def judged_by(self, judge: Judge) -> None:
+        """Take the judge of a new policy; what runs keeps the plan it has."""
+        self.conversation.judged_by(judge)
+        self._begin_ambient()
+
+    def close(self) -> None:
+        """End the session: close the records of what was running."""
+        self.server.close()
+
+    def _begin_ambient(self) -> None:
+        """What the server says unasked is charged to the session's own limits on bytes, without a statement's caps."""
+        ambient = Charge(self.conversation.plan_of(UNKNOWN))
+        ambient.rows_left = ambient.octets_left = UNBOUNDED
+        self.conversation.ambient = ambient

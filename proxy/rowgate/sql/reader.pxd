@@ -1,0 +1,16 @@
+from rowgate.sql.cache cimport Cache
+from rowgate.sql.statement cimport Statement
+
+cimport cython
+
+cdef class Reader:
+    cdef object _catalogue
+    cdef object _names
+    cdef Cache _templates
+    cdef Cache _texts
+
+    @cython.locals(key=object, found=Statement)
+    cpdef Statement read(self, bytes text, bint plain)
+
+    cdef Statement _read_template(self, bytes key)
+    cdef Statement _read_text(self, bytes text)

@@ -1,0 +1,165 @@
+"""Reads texts into statements, each kind of text once: by template where it has one, by the exact text elsewhere."""
+
+import json
+from typing import Any
+
+from pglast import Error, parser
+
+from rowgate.sql.cache import Cache
+from rowgate.sql.catalogue import Catalogue
+from rowgate.sql.names import Names
+from rowgate.sql.parts import part_of
+from rowgate.sql.readable import readable, readable_setting, readable_text
+from rowgate.sql.statement import UNKNOWN, UNREADABLE, Part, Statement
+from rowgate.sql.template import sql_of, template
+
+# Templates kept. Each costs 1 to 10 KiB, so the bytes below are what bounds an attacker who sends ever new ones.
+MAX_TEMPLATES = 20_000
+MAX_TEMPLATE_OCTETS = 64 * 1024 * 1024
+
+# Texts without a template (utility statements, dollar quotes) kept, and the longest text that is.
+MAX_TEXTS = 4_096
+MAX_TEXT_OCTETS = 16 * 1024 * 1024
+MAX_KEPT_TEXT = 8 * 1024
+
+# Longest text given to the parser: its tree takes about 100 times as much memory while it is read.
+MAX_PARSED_TEXT = 1024 * 1024
+
+# Longest JSON tree taken in, in characters; about 20 ms per MiB during which nobody else is served.
+MAX_TREE = 16 * 1024 * 1024
+
+# Most statements of one text that are told apart; a longer script is a statement that could be anything.
+MAX_PARTS = 1_000
+
+
+class Reader:
+    """Gives the statement for a text. One per worker and database; not safe for use by several threads at once."""
+
+    __slots__ = ("_catalogue", "_names", "_templates", "_texts")
+
+    def __init__(
+        self, catalogue: Catalogue | None = None, *, texts: int = MAX_TEXTS, templates: int = MAX_TEMPLATES
+    ) -> None:
+        self._catalogue = catalogue
+        self._names = Names(catalogue)
+        self._templates = Cache(templates, MAX_TEMPLATE_OCTETS)
+        self._texts = Cache(texts, MAX_TEXT_OCTETS)
+
+    @property
+    def catalogue(self) -> Catalogue | None:
+        """The catalogue that names are judged by."""
+        return self._catalogue
+
+    def adopt(self, catalogue: Catalogue) -> None:
+        """Judge names by ``catalogue`` from now on; what was read is forgotten only if a name's meaning changed."""
+        if not catalogue.same_names(self._catalogue):
+            self._names = Names(catalogue)
+            self._templates.clear()
+            self._texts.clear()
+        self._catalogue = catalogue
+
+    def read(self, text: bytes, *, plain: bool) -> Statement:
+        r"""Return the statement that ``text`` is; never raises.
+
+        ``plain``: the session's client_encoding is UTF-8 (or ASCII) and standard_conforming_strings is on. Where it
+        is not, a text with a backslash or a byte beyond ASCII cannot be read reliably.
+        """
+        if not plain and not (text.isascii() and b"\\" not in text):
+            return UNKNOWN
+        key = template(text)
+        if key is not None:
+            found = self._templates.get(key)
+            if found is None:
+                found = self._read_template(key)
+                self._templates.put(key, found)
+            return found
+        if len(text) > MAX_KEPT_TEXT:
+            return self._read_text(text)
+        found = self._texts.get(text)
+        if found is None:
+            found = self._read_text(text)
+            self._texts.put(text, found)
+        return found
+
+    def split(self, text: bytes) -> tuple[Part, ...] | None:
+        """Return the parts with the bytes of ``text`` that each is; None when it cannot be parsed.
+
+        The text of a part is without its semicolon, and without what stands between it and the former one.
+        """
+        try:
+            trees, _ = _parse(text)
+            return tuple([_part(tree, self._names, len(text)) for tree in trees])
+        except Exception:  # noqa: BLE001 - whatever fails while reading, the text is one we cannot read
+            return None
+
+    def _read_template(self, key: bytes) -> Statement:
+        try:
+            trees, _ = _parse(sql_of(key))
+            parts = tuple([part_of(tree["stmt"], self._names) for tree in trees])
+            return Statement(readable(key.decode()), parts)
+        except Exception:  # noqa: BLE001 - fail closed: the statement could be anything
+            return UNKNOWN
+
+    def _read_text(self, text: bytes) -> Statement:
+        try:
+            trees, has_setting = _parse(text)
+            parts = tuple([_part(tree, self._names, len(text)) for tree in trees])
+            return Statement(_template_of(text, trees, parts, has_setting=has_setting), parts)
+        except Exception:  # noqa: BLE001 - fail closed: the statement could be anything
+            return UNKNOWN
+
+
+def limit_of(text: bytes) -> int:
+    """Return the most rows that a single query's own literal LIMIT (or FETCH FIRST) lets it return, -1 for unknown.
+
+    To be asked about the exact text, and never kept by its template.
+    """
+    try:
+        trees, _ = _parse(text)
+        query = trees[0]["stmt"]["SelectStmt"]
+        value = query["limitCount"]["A_Const"]["ival"].get("ival", 0)
+    except Exception:  # noqa: BLE001 - no such literal, or not readable at all
+        return -1
+    if len(trees) != 1 or query.get("limitOption") != "LIMIT_OPTION_COUNT" or value < 0:
+        return -1
+    return int(value)
+
+
+def _parse(text: bytes) -> tuple[list[Any], bool]:
+    """Return the raw statements of ``text`` and whether one of them sets something.
+
+    Raises ValueError where a limit is passed, UnicodeDecodeError, RecursionError (a tree deeper than Python's limit)
+    and ``pglast.Error`` (a syntax error; a tree deeper than PostgreSQL's own limit).
+    """
+    if len(text) > MAX_PARSED_TEXT or b"\0" in text:
+        raise ValueError("the text is too long, or ends before its end")
+    tree = parser.parse_sql_json(text.decode())
+    if len(tree) > MAX_TREE:
+        raise ValueError("the tree is too large")
+    statements = json.loads(tree).get("stmts", [])
+    if len(statements) > MAX_PARTS:
+        raise ValueError("too many statements")
+    return statements, '"VariableSetStmt"' in tree or '"setstmt"' in tree
+
+
+def _part(tree: Any, names: Names, end: int) -> Part:
+    location = tree.get("stmt_location", 0)
+    length = tree.get("stmt_len", 0) or end - location
+    return part_of(tree["stmt"], names, location, length)
+
+
+def _template_of(text: bytes, trees: list[Any], parts: tuple[Part, ...], *, has_setting: bool) -> str:
+    """Return the readable template of a text without one of its own."""
+    try:
+        if not has_setting:
+            return readable_text(text.decode(), parts[0].kind if parts else "")
+        return "; ".join([_one(text, tree["stmt"], part) for tree, part in zip(trees, parts, strict=True)])
+    except Error:
+        return UNREADABLE
+
+
+def _one(text: bytes, tree: Any, part: Part) -> str:
+    ((node, body),) = tree.items()
+    if node == "VariableSetStmt" or "setstmt" in body or "VariableSetStmt" in str(body):
+        return readable_setting(node, body)
+    return readable_text(text[part.location : part.location + part.length].decode(), part.kind)

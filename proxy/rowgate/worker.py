@@ -1,0 +1,487 @@
+"""The composition root: builds every part of one running proxy, and owns it from the first connection to the last.
+
+Everything below is given what it needs from here; nothing below imports this.
+"""
+
+import asyncio
+import random
+import secrets
+from collections.abc import Coroutine, Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Final
+
+from rowgate import __version__
+from rowgate._twins import is_compiled
+from rowgate.clock import Clock
+from rowgate.evaluator import Evaluator
+from rowgate.events import event as happened
+from rowgate.events.bus import EventBus
+from rowgate.events.log import EventLog
+from rowgate.events.webhook import Webhook, WebhookSender, read_secret
+from rowgate.guards.registry import guards_for
+from rowgate.journal.errors import JournalError
+from rowgate.journal.facts import definition
+from rowgate.journal.record import Definition, Kind
+from rowgate.journal.writer import Journal
+from rowgate.ledger.interface import LedgerError
+from rowgate.ledger.sqlite import SqliteStore
+from rowgate.metering.accounts import Accounts, Crossed, Notice
+from rowgate.network.address import Address
+from rowgate.network.cancel import send_cancel
+from rowgate.network.catalogue import CatalogueNotRead, CatalogueRead
+from rowgate.network.databases import Database, Databases
+from rowgate.network.link import Link, ServerSide
+from rowgate.network.listener import Listener
+from rowgate.policy.compare import loosened
+from rowgate.policy.load import load
+from rowgate.policy.problem import PolicyError
+from rowgate.policy.snapshot import Dimension, Limit, Snapshot, exempted, plain
+from rowgate.reporting import Reporter
+from rowgate.session import denial
+from rowgate.session import session as session_module
+from rowgate.session.commands import CancelStatement, EndSession, Report
+from rowgate.session.conversation import Services
+from rowgate.session.session import Session
+from rowgate.session.startup import Admission
+from rowgate.settings import Settings
+from rowgate.subject import Subject
+from rowgate.wire.startup import CancelRequest, Startup, cancel_packet
+from rowgate.wire.types import IDLE
+
+# Seconds between two rounds of housekeeping: leases given back, old scopes forgotten, the next journal segment prepared.
+HOUSEKEEPING: Final = 1.0
+# Scopes of the ledger forgotten in one round, so that a round never holds its lock for long.
+FORGET_BATCH: Final = 2_000
+# Seconds between two checkpoints of the ledger's write-ahead log, done in a thread.
+CHECKPOINT: Final = 5.0
+# Cancel requests of clients on their way to the server at once; a flood of them costs the server no more.
+MAX_CANCELS: Final = 64
+# Rule definitions kept for the journal; policies have tens of rules.
+MAX_RULES: Final = 4_096
+ADMIN_SHUTDOWN: Final = "57P01"
+
+
+class Worker:
+    """One event loop serving one listener. Raises what its parts raise at start: a policy, ledger, journal or port error."""
+
+    def __init__(self, settings: Settings, clock: Clock, rng: random.Random) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.links: set[Link] = set()
+        self.sessions: dict[tuple[int, bytes], Link] = {}
+        self._starting = 0
+        self._next_session = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._cancels = asyncio.Semaphore(MAX_CANCELS)
+        self._rules: dict[str, Definition] = {}
+        self._draining = False
+        self._drained = asyncio.Event()
+        self._prefix = secrets.token_hex(4)
+        snapshot = load(settings.policy)
+        _prepare(settings.state)
+        self.log = EventLog(settings.state / "events.jsonl")
+        self.webhook = self._webhook(rng)
+        self.bus = EventBus(clock, self.log, self.webhook)
+        self.journal = Journal(settings.state / "journal", clock, on_drop=self._segment_dropped)
+        self.store = SqliteStore(settings.state / "ledger.sqlite", clock, settings.sync)
+        self.accounts = Accounts(self.store, clock, self._factor, self._noticed)
+        self.databases = Databases(settings.upstream, clock, self._catalogue_told, settings.catalogue_seconds)
+        self.reporter = Reporter(self.bus.emit)
+        self.snapshot = snapshot
+        self.evaluator = self._evaluator(snapshot)
+        self.databases.adopt(snapshot)
+        self.listener: Listener | None = None
+
+    # Life
+
+    async def start(self) -> None:
+        """Begin to listen."""
+        self.listener = await Listener.open(self.settings.listen, self._accept)
+        if self.webhook is not None:
+            self.webhook.start()
+        self._spawn(self._housekeeping())
+        self._spawn(self._checkpoints())
+        self.bus.emit(
+            happened.ListenerStarted(
+                address=str(self.address),
+                upstream=str(self.settings.upstream.address),
+                version=__version__,
+                compiled=is_compiled(session_module),
+            )
+        )
+        self._policy_loaded(None)
+
+    @property
+    def address(self) -> Address:
+        """Where the worker listens (the real port, where port 0 was asked for)."""
+        return self.listener.address if self.listener is not None else self.settings.listen
+
+    async def stop(self) -> None:
+        """End every session now, give back what is leased, close the files."""
+        if self.listener is not None:
+            await self.listener.close()
+        for link in list(self.links):
+            self._tell_shutdown(link)
+        await asyncio.sleep(0)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.databases.close()
+        self.accounts.close()
+        self.store.close()
+        self.journal.close()
+        self.bus.close()
+        if self.webhook is not None:
+            await self.webhook.close()
+        self.log.close()
+
+    async def drain(self) -> int:
+        """Take no new sessions; let each end when its transaction has; return how many did not within the time set."""
+        started = self.clock.monotonic()
+        self._draining = True
+        if self.listener is not None:
+            await self.listener.close()
+        self.bus.emit(happened.SessionsDrained(remaining=len(self.links)))
+        for link in list(self.links):
+            self._end_if_idle(link)
+        if self.links:
+            try:
+                async with asyncio.timeout(self.settings.drain_seconds):
+                    while self.links:
+                        self._drained.clear()
+                        try:
+                            async with asyncio.timeout(HOUSEKEEPING / 10):
+                                await self._drained.wait()
+                        except TimeoutError:
+                            for link in list(self.links):
+                                self._end_if_idle(link)
+            except TimeoutError:
+                pass
+        left = len(self.links)
+        self.bus.emit(happened.Drained(duration_s=self.clock.monotonic() - started, cut_off=left))
+        return left
+
+    def reload(self) -> bool:
+        """Read the policy again; a bad file changes nothing and says why. Returns whether it is in force now."""
+        try:
+            snapshot = load(self.settings.policy)
+        except PolicyError as error:
+            self.bus.emit(
+                happened.PolicyRejected(
+                    source=str(self.settings.policy),
+                    problems=tuple(str(problem) for problem in error.problems),
+                    in_force=self.snapshot.version,
+                )
+            )
+            return False
+        former, self.snapshot = self.snapshot, snapshot
+        self.evaluator = self._evaluator(snapshot)
+        self.databases.adopt(snapshot)
+        for link in list(self.links):
+            self._judge_again(link)
+        self._policy_loaded(former)
+        self.log.reopen()
+        return True
+
+    # What links ask for
+
+    def startup_wanted(self, link: Link, startup: Startup) -> None:
+        """Judge a start-up packet; connect to the server, or refuse with PostgreSQL's own kind of error."""
+        source = _source(link.peer)
+        rule = self.snapshot.client_for(startup.user, startup.database, source)
+        reason = sqlstate = ""
+        if startup.replication:
+            reason, sqlstate = "replication connections are not relayed: connect to the server directly", "0A000"
+        elif self._draining:
+            reason, sqlstate = "the proxy is shutting down", "57P03"
+        elif len(self.links) > self.settings.max_sessions:
+            reason, sqlstate = f"more than {self.settings.max_sessions} sessions", "53300"
+        elif rule is None and self.snapshot.unmatched_clients == "refuse" and self.snapshot.mode.value == "enforce":
+            reason, sqlstate = f"no client rule of the policy admits user {startup.user!r} from here", "28000"
+        if reason:
+            self.bus.emit(
+                happened.SessionRefused(
+                    user=startup.user, database=startup.database, source=_source_name(source), reason=reason
+                )
+            )
+            link.refuse(denial.fatal(sqlstate, reason), reason)
+            return
+        self._next_session += 1
+        link.facts = Subject(
+            session=f"{self._prefix}-{self._next_session}",
+            user=startup.user,
+            database=startup.database,
+            source=source,
+            client=rule.name if rule is not None else None,
+            application=startup.parameters.get("application_name", ""),
+        )
+        self._spawn(self._connect(link, startup))
+
+    def cancel_wanted(self, link: Link, request: CancelRequest) -> None:
+        """Pass a client's cancel to the session it names; one that names none of ours is dropped, as the server does."""
+        target = self.sessions.get((request.process, request.key))
+        if target is None or target.session is None:
+            link.end("cancel request for no session")
+            return
+        target.session.user_cancelled(self.clock.monotonic())
+        target.pump()
+        self._spawn(self._pass_cancel(link, request))
+
+    def session_for(self, link: Link, admission: Admission) -> Session:
+        """Make the session of an authenticated client."""
+        subject: Subject = link.facts[0]
+        database: Database = link.facts[1]
+        facts = {
+            "session": subject.session,
+            "user": subject.user,
+            "database": subject.database,
+            "source": subject.source_name,
+            "application": subject.application,
+            "client": subject.client,
+            "pid": admission.greeting.process,
+        }
+        services = Services(
+            reader=database.reader,
+            journal=self.journal,
+            journal_errors=(JournalError,),
+            refill=self.accounts.refill,
+            define_rule=self._rule,
+            counted_entities=database.counted,
+        )
+        judge = self.evaluator.judge_for(subject)
+        session = Session(subject, services, judge, definition(Kind.SESSION, facts), secrets.token_hex(8))
+        session.conversation.transaction = admission.transaction
+        for name, value in admission.parameters.items():
+            session.conversation.set_parameter(name, value)
+        link.facts = (subject, database, admission.greeting, self.clock.monotonic())
+        if admission.greeting.key:
+            self.sessions[admission.greeting.process, admission.greeting.key] = link
+        self.bus.emit(happened.SessionOpened(**_who(subject), application=subject.application or None))
+        return session
+
+    def carry_out(self, link: Link, command: CancelStatement | EndSession | Report) -> None:
+        """Do what a session asks for."""
+        if isinstance(command, CancelStatement):
+            self._spawn(self._cancel(link))
+        elif isinstance(command, EndSession):
+            link.end(command.reason)
+        else:
+            self.reporter.report(link.facts[0], self.evaluator.snapshot, command)
+
+    def violated(self, link: Link, what: str) -> None:
+        """The first packets were none of PostgreSQL's."""
+        self.bus.emit(happened.ProtocolViolated(where="start-up", what=what, source=_source_name(_source(link.peer))))
+
+    def ended(self, link: Link, reason: str) -> None:
+        """Forget a link."""
+        self.links.discard(link)
+        self._drained.set()
+        if link.session is None:
+            return
+        subject, _, greeting, opened = link.facts
+        if self.sessions.get((greeting.process, greeting.key)) is link:
+            del self.sessions[greeting.process, greeting.key]
+        self.bus.emit(
+            happened.SessionClosed(
+                **_who(subject),
+                reason=reason,
+                duration_s=round(self.clock.monotonic() - opened, 3),
+                rows=link.session.conversation.rows,
+                octets=link.session.conversation.octets,
+            )
+        )
+
+    # Inside
+
+    def _accept(self) -> Link:
+        link = Link(self, asyncio.get_running_loop())
+        self.links.add(link)
+        self._spawn(self._watch_startup(link))
+        return link
+
+    async def _watch_startup(self, link: Link) -> None:
+        """End a connection that has not become a session in time."""
+        await asyncio.sleep(self.settings.startup_seconds)
+        if link.session is None and not link.closed:
+            link.refuse(denial.fatal("08006", "the start-up took too long"), "start-up took too long")
+
+    async def _connect(self, link: Link, startup: Startup) -> None:
+        subject: Subject = link.facts
+        database = await self.databases.of(startup.database)
+        link.facts = (subject, database)
+        address = self.settings.upstream.address
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self.settings.connect_seconds):
+                if address.path:
+                    await loop.create_unix_connection(lambda: ServerSide(link, startup.packet), address.path)
+                else:
+                    await loop.create_connection(lambda: ServerSide(link, startup.packet), address.host, address.port)
+        except (OSError, TimeoutError) as problem:
+            error = f"{type(problem).__name__}: {problem}" if str(problem) else type(problem).__name__
+            self.bus.emit(happened.ServerUnreachable(upstream=str(address), error=error))
+            link.refuse(
+                denial.fatal("08001", f"the server at {address} cannot be reached", "The operator finds the cause in the event server_unreachable."),
+                "server unreachable",
+            )
+
+    async def _cancel(self, link: Link) -> None:
+        greeting = link.facts[2]
+        if greeting.key:
+            packet = cancel_packet(greeting.process, greeting.key)
+            await send_cancel(self.settings.upstream.address, packet, self._cancel_failed)
+        link.cancel_finished()
+
+    async def _pass_cancel(self, link: Link, request: CancelRequest) -> None:
+        async with self._cancels:
+            await send_cancel(self.settings.upstream.address, request.packet, self._cancel_failed)
+        link.end("cancel request passed on")
+
+    def _cancel_failed(self, error: str) -> None:
+        self.bus.emit(happened.ServerUnreachable(upstream=str(self.settings.upstream.address), error=error))
+
+    def _judge_again(self, link: Link) -> None:
+        """Put a live session under the policy in force; one that no rule admits any more ends at its next idle moment."""
+        if link.session is None:
+            return
+        subject: Subject = link.facts[0]
+        rule = self.snapshot.client_for(subject.user, subject.database, subject.source)
+        client = rule.name if rule is not None else None
+        if client != subject.client:
+            subject = Subject(subject.session, subject.user, subject.database, subject.source, client, subject.application)
+            link.facts = (subject, *link.facts[1:])
+            link.session.conversation.subject = subject
+        link.session.judged_by(self.evaluator.judge_for(subject))
+
+    def _end_if_idle(self, link: Link) -> None:
+        session = link.session
+        if session is None:
+            if link.admission is None:
+                link.end("drained before start-up")
+            return
+        conversation = session.conversation
+        if conversation.replies.head is None and conversation.transaction == IDLE and not conversation.group_open:
+            self._tell_shutdown(link)
+
+    def _tell_shutdown(self, link: Link) -> None:
+        message = denial.fatal(ADMIN_SHUTDOWN, "terminating connection due to administrator command")
+        link.refuse(message, "the proxy shuts down")
+
+    def _evaluator(self, snapshot: Snapshot) -> Evaluator:
+        return Evaluator(snapshot, guards_for(snapshot, self.accounts.of), self._guard_failed)
+
+    def _factor(self, limit: Limit, values: Mapping[Dimension, str]) -> float:
+        if not self.snapshot.exemptions:
+            return 1.0
+        return exempted(self.snapshot, limit, values, self.clock.wall())
+
+    def _rule(self, name: str) -> Definition:
+        rule = self._rules.get(name)
+        if rule is None:
+            if len(self._rules) >= MAX_RULES:
+                self._rules.clear()
+            rule = self._rules[name] = definition(Kind.RULE, {"name": name})
+        return rule
+
+    async def _housekeeping(self) -> None:
+        while True:
+            await asyncio.sleep(HOUSEKEEPING)
+            self.accounts.sweep()
+            self.bus.sweep()
+            try:
+                self.store.forget_expired(FORGET_BATCH)
+            except LedgerError as problem:
+                self.bus.emit(happened.LedgerFailed(error=str(problem), posture="closed"))
+            try:
+                self.journal.prepare_next()
+            except JournalError as problem:
+                self.bus.emit(happened.JournalFailed(error=str(problem), posture="closed"))
+
+    async def _checkpoints(self) -> None:
+        while True:
+            await asyncio.sleep(CHECKPOINT)
+            try:
+                await asyncio.to_thread(self.store.checkpoint)
+            except LedgerError as problem:
+                self.bus.emit(happened.LedgerFailed(error=str(problem), posture="closed"))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _webhook(self, rng: random.Random) -> WebhookSender | None:
+        if not self.settings.webhook:
+            return None
+        file = self.settings.webhook_secret_file
+        webhook = Webhook(self.settings.webhook, read_secret(file) if file is not None else None)
+        return WebhookSender(webhook, lambda event: self.bus.emit(event), rng)
+
+    # What parts tell
+
+    def _policy_loaded(self, former: Snapshot | None) -> None:
+        snapshot = self.snapshot
+        before = former.version if former is not None else None
+        self.bus.emit(
+            happened.PolicyLoaded(
+                version=snapshot.version, source=snapshot.source, mode=snapshot.mode.value, former=before
+            )
+        )
+        changes = tuple(loosened(former, snapshot)) if former is not None else ()
+        if changes and former is not None:
+            self.bus.emit(
+                happened.PolicyLoosened(version=snapshot.version, former=former.version, changes=changes)
+            )
+
+    def _noticed(self, notice: Notice) -> None:
+        if isinstance(notice, Crossed):
+            self.reporter.crossed(notice, self.snapshot.version)
+        else:
+            self.reporter.ledger(notice.message, self.clock.monotonic())
+
+    def _guard_failed(self, guard: str, problem: Exception) -> None:
+        self.bus.emit(happened.GuardFailed(guard=guard, error=f"{type(problem).__name__}: {problem}"))
+
+    def _segment_dropped(self, dropped: Any) -> None:  # noqa: ANN401
+        self.bus.emit(
+            happened.SegmentDropped(segment=dropped.path.name, octets=dropped.octets, had_open=dropped.had_open)
+        )
+
+    def _catalogue_told(self, database: str, result: CatalogueRead | CatalogueNotRead) -> None:
+        if isinstance(result, CatalogueNotRead):
+            self.bus.emit(happened.CatalogueFailed(database=database, error=result.reason, posture="strict reading"))
+        elif result.changed:
+            self.bus.emit(
+                happened.CatalogueRefreshed(
+                    database=database,
+                    relations=len(result.catalogue.relations),
+                    duration_s=round(result.seconds, 3),
+                )
+            )
+
+
+def _prepare(state: Path) -> None:
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def _source(peer: Any) -> Any:  # noqa: ANN401 - a socket's peer name
+    if not isinstance(peer, tuple):
+        return None
+    return plain(ip_address(str(peer[0]).partition("%")[0]))
+
+
+def _source_name(source: Any) -> str:  # noqa: ANN401
+    return "unix" if source is None else str(source)
+
+
+def _who(subject: Subject) -> dict[str, Any]:
+    return {
+        "session": subject.session,
+        "user": subject.user,
+        "database": subject.database,
+        "source": _source_name(subject.source),
+        "client": subject.client,
+    }
+
+
