@@ -103,6 +103,7 @@ STEPS = st.lists(
         st.tuples(st.just("lease"), st.integers(0, 3), st.integers(1, 12), st.just(1.0)),
         st.tuples(st.just("spend"), st.integers(0, 3), st.integers(1, 8)),
         st.tuples(st.just("spend"), st.integers(0, 3), st.just(100)),
+        st.tuples(st.just("late"), st.integers(0, 3)),
         st.tuples(st.just("lose"), st.integers(0, 3)),
         st.tuples(st.just("restart"), st.integers(0, 1)),
         st.tuples(st.just("back"), st.floats(0, 1e6)),
@@ -114,6 +115,7 @@ STEPS = st.lists(
         ),
         st.tuples(st.just("pass"), st.floats(0, 1.1)),
     ),
+    min_size=5,
     max_size=60,
 )
 
@@ -124,6 +126,8 @@ def _play(world: World, step: tuple[object, ...]) -> None:
             world.lease(number, want, share)
         case ("spend", int(number), int(units)):
             world.spend(number, units)
+        case ("late", int(number)):
+            world.spend_late(number)
         case ("lose", int(number)):
             world.lose(number)
         case ("restart", int(worker)):
@@ -138,7 +142,7 @@ def _play(world: World, step: tuple[object, ...]) -> None:
             world.clock.advance(share * world.windows[0].seconds)
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(
     lengths=LENGTHS,
     limits=st.lists(st.integers(0, 40), min_size=4, max_size=4),

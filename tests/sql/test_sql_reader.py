@@ -415,6 +415,8 @@ def test_split_gives_the_bytes_of_each_part(reader: Reader) -> None:
         ("SELECT * FROM t LIMIT 5; SELECT 1", -1),
         ("DELETE FROM t RETURNING a", -1),
         ("nonsense", -1),
+        ("", -1),
+        (";", -1),
     ],
 )
 def test_limit_of(text: str, limit: int) -> None:

@@ -59,6 +59,8 @@ def test_literals_become_marks_and_gaps_become_one_space(text: str, expected: st
         "SELECT $1a",
         "SELECT $1.5",
         "SELECT 'a\\'b'",
+        "SELECT 'a\\b'",
+        "SELECT 'a\\\\'",
         "SELECT E'a'",
         "SELECT e'a'",
         "SELECT U&'a'",

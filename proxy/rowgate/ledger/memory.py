@@ -15,7 +15,7 @@ _SLOT = 16 * TICKS
 
 
 class MemoryStore:
-    """A ledger for one process; about 720 bytes for a scope of one window (see ``windows.py`` for its state)."""
+    """A ledger for one process; about 800 bytes for a scope of one window (see ``windows.py`` for its state)."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = LedgerClock(clock, to_ticks(clock.wall()) - to_ticks(clock.monotonic()))

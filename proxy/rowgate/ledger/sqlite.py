@@ -39,7 +39,7 @@ class SqliteStore:
     """A ledger in one SQLite file, for any number of processes of one machine.
 
     The file must be on a local file system. The write-ahead log is moved into the file only by ``checkpoint``, which
-    the owner calls from a thread every few seconds. On disk a scope of one window takes about 900 bytes.
+    the owner calls from a thread every few seconds. On disk a scope of one window takes about 800 bytes.
     """
 
     def __init__(self, path: Path, clock: Clock, sync: Sync = "normal", *, boot: str | None = None) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any, Final, Protocol, cast
 
+from rowgate.network.outlet import Outlet
 from rowgate.session.commands import CancelStatement, EndSession, Report
 from rowgate.session.session import Session
 from rowgate.session.startup import Admission, Reception, refusal
@@ -58,6 +59,8 @@ class Link:
         self.admission: Admission | None = None
         self.client: asyncio.Transport | None = None
         self.server: asyncio.Transport | None = None
+        self._to_client: Outlet | None = None
+        self._to_server: Outlet | None = None
         self.peer: Any = None
         self.facts: Any = None
         self.client_stalled = False
@@ -91,10 +94,10 @@ class Link:
         session = self.session
         if session is None:
             return
-        if session.to_client:
-            self._write(self.client, session.to_client)
-        if session.to_server:
-            self._write(self.server, session.to_server)
+        if session.to_client and self._to_client is not None:
+            self._to_client.send(session.to_client)
+        if session.to_server and self._to_server is not None:
+            self._to_server.send(session.to_server)
         if session.commands:
             self._carry_out(session)
         if session.client.gated or session.server.held or self._timer is not None or self._is_slow():
@@ -206,6 +209,8 @@ class Link:
     def _establish(self, admission: Admission) -> None:
         self.session = self.owner.session_for(self, admission)
         self.admission = None
+        if self.client is not None and self.server is not None:
+            self._to_client, self._to_server = Outlet(self.client), Outlet(self.server)
         now = monotonic()
         server_rest, client_rest = admission.rest_of_server(), admission.rest_of_client()
         if server_rest:

@@ -116,13 +116,13 @@ def limit_of(text: bytes) -> int:
     """
     try:
         trees, _ = _parse(text)
+        if len(trees) != 1:
+            return -1
         query = trees[0]["stmt"]["SelectStmt"]
         value = query["limitCount"]["A_Const"]["ival"].get("ival", 0)
     except Exception:  # noqa: BLE001 - no such literal, or not readable at all
         return -1
-    if len(trees) != 1 or query.get("limitOption") != "LIMIT_OPTION_COUNT" or value < 0:
-        return -1
-    return int(value)
+    return int(value) if query.get("limitOption") == "LIMIT_OPTION_COUNT" and value >= 0 else -1
 
 
 def _parse(text: bytes) -> tuple[list[Any], bool]:

@@ -1,0 +1,45 @@
+"""An outlet: the writing half of one socket. Small writes go straight to the kernel, the rest through the transport.
+
+A transport queues what it is given until the event loop comes round; for a message of a hundred bytes that costs more than
+the system call. Order is kept: once the transport holds anything, everything goes through it until it is empty.
+"""
+
+import asyncio
+from os import write as os_write
+from typing import Final
+
+# Above this a socket's buffer is likely to be full, and a partial write followed by the transport costs more.
+MAX_DIRECT: Final = 16 * 1024
+
+
+class Outlet:
+    """Writes to one transport, and to its file descriptor while the transport holds nothing."""
+
+    __slots__ = ("_descriptor", "_transport")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        socket = transport.get_extra_info("socket")
+        self._descriptor: int = socket.fileno() if socket is not None else -1
+
+    def send(self, chunks: list[bytes]) -> None:
+        """Send the chunks in order and clear the list."""
+        transport = self._transport
+        for chunk in chunks:
+            if len(chunk) > DIRECT or self._descriptor < 0 or transport.get_write_buffer_size():
+                transport.write(chunk)
+            else:
+                self._direct(chunk)
+        chunks.clear()
+
+    def _direct(self, chunk: bytes) -> None:
+        try:
+            sent = os_write(self._descriptor, chunk)
+        except OSError:
+            # Full, or broken: the transport waits, or finds out and ends the link.
+            sent = 0
+        if sent < len(chunk):
+            self._transport.write(chunk[sent:])
+
+
+DIRECT = MAX_DIRECT
