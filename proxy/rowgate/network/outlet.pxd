@@ -1,7 +1,7 @@
 cimport cython
 
 cdef int DIRECT
-cdef object os_write
+cdef object send
 
 @cython.final
 cdef class Outlet:

@@ -5,11 +5,25 @@ the system call. Order is kept: once the transport holds anything, everything go
 """
 
 import asyncio
-from os import write as os_write
+import os
 from typing import Final
 
 # Above this a socket's buffer is likely to be full, and a partial write followed by the transport costs more.
 MAX_DIRECT: Final = 16 * 1024
+
+
+def _send(descriptor: int, chunk: bytes) -> int:
+    """Return how much of ``chunk`` the kernel has taken; -1 when none of it (full, or broken)."""
+    try:
+        return os.write(descriptor, chunk)
+    except OSError:
+        return -1
+
+
+try:
+    from rowgate.network._kernel import send
+except ImportError:  # no compiler
+    send = _send
 
 
 class Outlet:
@@ -33,13 +47,10 @@ class Outlet:
         chunks.clear()
 
     def _direct(self, chunk: bytes) -> None:
-        try:
-            sent = os_write(self._descriptor, chunk)
-        except OSError:
-            # Full, or broken: the transport waits, or finds out and ends the link.
-            sent = 0
+        sent = send(self._descriptor, chunk)
         if sent < len(chunk):
-            self._transport.write(chunk[sent:])
+            # Full, or broken: the transport waits, or finds out and ends the link.
+            self._transport.write(chunk[sent:] if sent > 0 else chunk)
 
 
 DIRECT = MAX_DIRECT

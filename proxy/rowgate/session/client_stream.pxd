@@ -104,4 +104,7 @@ cdef class ClientStream:
     @cython.locals(conversation=Conversation)
     cdef _fatal(self, long long position, str sqlstate, str what)
 
-cdef Py_ssize_t _names_end(bytes data, long long start, long long end) except -1
+@cython.locals(p=p_uchar)
+cdef Py_ssize_t _zero_at(bytes data, Py_ssize_t start, Py_ssize_t end) noexcept
+@cython.locals(middle=cython.Py_ssize_t, last=cython.Py_ssize_t)
+cdef Py_ssize_t _names_end(bytes data, Py_ssize_t start, Py_ssize_t end) except -1

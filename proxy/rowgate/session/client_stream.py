@@ -362,8 +362,8 @@ class ClientStream:
         conversation = self.conversation
         body = position + HEADER_SIZE
         end = position + whole
-        middle = self._data.find(b"\0", body, end)
-        text_end = self._data.find(b"\0", middle + 1, end) if middle >= 0 else -1
+        middle = _zero_at(self._data, body, end)
+        text_end = _zero_at(self._data, middle + 1, end) if middle >= 0 else -1
         if text_end < 0:
             self._violation(position, "invalid string in Parse: no terminating zero")
             return REPLACED
@@ -395,8 +395,8 @@ class ClientStream:
         conversation = self.conversation
         body = position + HEADER_SIZE
         end = min(position + whole, len(self._data))
-        middle = self._data.find(b"\0", body, end)
-        last = self._data.find(b"\0", middle + 1, end) if middle >= 0 else -1
+        middle = _zero_at(self._data, body, end)
+        last = _zero_at(self._data, middle + 1, end) if middle >= 0 else -1
         if last < 0 or last - body > MAX_NAMES:
             self._violation(position, f"invalid Bind: no names within its first {MAX_NAMES} bytes")
             return REPLACED
@@ -445,7 +445,7 @@ class ClientStream:
         conversation = self.conversation
         if conversation.skipping:
             return FORWARD
-        end = self._data.find(b"\0", position + HEADER_SIZE, position + whole)
+        end = _zero_at(self._data, position + HEADER_SIZE, position + whole)
         if end < 0 or position + whole - end != EXECUTE_TAIL:
             self._violation(position, "invalid Execute: expected a portal's name and a row limit")
             return REPLACED
@@ -682,10 +682,20 @@ class ClientStream:
 EXECUTE_TAIL = 5  # the portal name's terminating zero and the four bytes of the row limit
 
 
+def _zero_at(data: bytes, start: int, end: int) -> int:
+    """Return where the first zero byte of data[start:end] is, -1 if there is none."""
+    p = data
+    while start < end:
+        if p[start] == 0:
+            return start
+        start += 1
+    return -1
+
+
 def _names_end(data: bytes, start: int, end: int) -> int:
     """Return where the second zero-terminated string from ``start`` ends, 0 if it does not within ``end``."""
-    middle = data.find(b"\0", start, end)
-    last = data.find(b"\0", middle + 1, end) if middle >= 0 else -1
+    middle = _zero_at(data, start, end)
+    last = _zero_at(data, middle + 1, end) if middle >= 0 else -1
     return last + 1
 
 

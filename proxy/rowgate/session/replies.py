@@ -13,14 +13,13 @@ class Reply:
 
     __slots__ = ("denial", "execution", "following", "kind", "manner", "portal", "undo")
 
-    def __init__(self, kind: int, manner: int) -> None:
-        self.kind = kind
-        self.manner = manner
-        self.execution: Execution | None = None
-        self.portal: Portal | None = None
-        self.denial: Denial | None = None
-        self.undo: tuple[bytes, object] | None = None
-        self.following: Reply | None = None
+    kind: int
+    manner: int
+    execution: Execution | None
+    portal: Portal | None
+    denial: Denial | None
+    undo: tuple[bytes, object] | None
+    following: "Reply | None"
 
 
 class ReplyQueue:
@@ -36,7 +35,14 @@ class ReplyQueue:
 
     def push(self, kind: int, manner: int) -> Reply:
         """Append a reply of this kind and return it."""
-        reply = Reply(kind, manner)
+        reply = Reply.__new__(Reply)  # what __init__ would do, without boxing its arguments: five of these a transaction
+        reply.kind = kind
+        reply.manner = manner
+        reply.execution = None
+        reply.portal = None
+        reply.denial = None
+        reply.undo = None
+        reply.following = None
         if self.tail is None:
             self.head = reply
         else:

@@ -1,0 +1,195 @@
+"""What is allowed passes unchanged: the same bytes sent to the server itself and through the proxy are answered alike."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+from support.proxy import Proxy
+from support.raw_client import GSSENC_REQUEST, SSL_REQUEST, Message, Place, RawClient, cancel, errors_of, query, rows_of
+from support.raw_conversations import CONVERSATIONS, SJIS_SO, run
+from support.raw_policies import GENEROUS, WOULD_STOP_ALL
+
+from rowgate.demo.postgres import ThrowawayPostgres
+
+POLICIES = {
+    "enforce": GENEROUS.replace("MODE", "enforce"),
+    "monitor": GENEROUS.replace("MODE", "monitor"),
+    "monitor that would stop everything": WOULD_STOP_ALL,
+}
+
+
+@pytest.fixture(scope="module", params=sorted(POLICIES))
+def unchanging(
+    request: pytest.FixtureRequest, server: ThrowawayPostgres, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Proxy]:
+    """A proxy whose policy allows all that is asked."""
+    with Proxy(tmp_path_factory.mktemp("unchanging"), server.url(), POLICIES[request.param]) as running:
+        yield running
+
+
+def heard_alike(expected: list[Message], heard: list[Message]) -> None:
+    """Compare two conversations; the message says where they part, and does not print megabytes."""
+    for number, (one, other) in enumerate(zip(expected, heard, strict=False)):
+        assert one == other, f"message {number}: expected {_short(one)}, got {_short(other)}"
+    assert len(expected) == len(heard), f"expected {len(expected)} messages, got {len(heard)}"
+
+
+def _short(message: Message) -> str:
+    return f"{message.type} of {len(message.body)} bytes {message.body[:300]!r}"
+
+
+@pytest.mark.parametrize("name", CONVERSATIONS)
+def test_the_server_is_heard_as_if_nobody_stood_between(name: str, server: ThrowawayPostgres, unchanging: Proxy) -> None:
+    steps = CONVERSATIONS[name]
+    heard_alike(run(Place(server.port), steps), run(Place(unchanging.port), steps))
+
+
+@pytest.mark.parametrize("minor", [0, 2, 9])
+def test_the_greeting_is_the_servers(minor: int, server: ThrowawayPostgres, unchanging: Proxy) -> None:
+    greetings = []
+    for port in (server.port, unchanging.port):
+        with RawClient(port) as client:
+            client.start(minor=minor, application_name="greeted", client_encoding="LATIN1", options="-c geqo=off")
+            assert len(client.key) == (32 if minor else 4)
+            greetings.append([message for message in client.greeting if message.type != "K"])
+            assert client.query("show geqo")[1].body.endswith(b"off")
+    heard_alike(*greetings)
+
+
+def test_unknown_protocol_options_are_the_servers_to_answer(server: ThrowawayPostgres, unchanging: Proxy) -> None:
+    answers = []
+    for port in (server.port, unchanging.port):
+        with RawClient(port) as client:
+            client.start(minor=2, **{"_pq_.no_such_option": "1"})
+            answers.append([message for message in client.greeting if message.type == "v"])
+    assert answers[0]
+    heard_alike(*answers)
+
+
+@pytest.mark.parametrize("parameters", [{"user": "nobody_at_all"}, {"database": "nowhere"}, {"DateStyle": "nonsense"}])
+def test_a_refusal_of_the_server_passes(
+    parameters: dict[str, str], server: ThrowawayPostgres, unchanging: Proxy
+) -> None:
+    answers = []
+    for port in (server.port, unchanging.port):
+        with RawClient(port) as client:
+            with pytest.raises(Exception, match=r"^\w{5}: ") as refused:
+                client.start(**parameters)
+            answers.append(refused.value.args)
+            assert client.rest() == []
+    assert answers[0] == answers[1]
+
+
+def test_encryption_is_declined_and_the_session_goes_on(unchanging: Proxy) -> None:
+    with RawClient(unchanging.port) as client:
+        client.send(GSSENC_REQUEST)
+        assert client.octet() == b"N"
+        client.send(SSL_REQUEST)
+        assert client.octet() == b"N"
+        client.start()
+        assert rows_of(client.query("select 1")) == [(b"1",)]
+
+
+def test_every_division_of_the_clients_bytes_is_understood(server: ThrowawayPostgres, unchanging: Proxy) -> None:
+    steps = CONVERSATIONS["statements and portals"]
+    expected = run(Place(server.port), steps)
+    heard: list[Message] = []
+    with RawClient(unchanging.port) as client:
+        client.start()
+        for step in steps:
+            for octet in step.sent:
+                client.send(bytes([octet]))
+            heard += client.until(step.until)
+    heard_alike(expected, heard)
+
+
+@pytest.mark.parametrize("minor", [0, 2])
+def test_a_cancel_reaches_its_own_session_and_no_other(minor: int, unchanging: Proxy) -> None:
+    with RawClient(unchanging.port) as one, RawClient(unchanging.port) as other:
+        one.start(minor=minor)
+        other.start(minor=minor)
+        one.send(query("select pg_sleep(20)"))
+        other.send(query("select pg_sleep(0.5), 'undisturbed'"))
+        assert one.silent(0.2)
+        one.cancel()
+        assert [error["C"] for error in errors_of(one.ready())] == ["57014"]
+        assert rows_of(other.ready()) == [(b"", b"undisturbed")]
+        assert rows_of(one.query("select 1")) == [(b"1",)]
+
+
+def test_a_cancel_with_a_wrong_key_cancels_nothing(unchanging: Proxy) -> None:
+    with RawClient(unchanging.port) as client:
+        client.start()
+        client.send(query("select pg_sleep(0.5), 1"))
+        cancel(Place(unchanging.port), client.process, bytes(4))
+        cancel(Place(unchanging.port), client.process + 1, client.key)
+        assert rows_of(client.ready()) == [(b"", b"1")]
+
+
+def test_a_cancel_ends_what_waits_for_a_lock(unchanging: Proxy) -> None:
+    with RawClient(unchanging.port) as holder, RawClient(unchanging.port) as waiter:
+        holder.start().query("begin; lock table twin_sink")
+        waiter.start().send(query("insert into twin_sink values (1) returning a"))
+        assert waiter.silent(0.2)
+        waiter.cancel()
+        assert [error["C"] for error in errors_of(waiter.ready())] == ["57014"]
+
+
+def test_a_notification_of_another_session_arrives_while_idle(unchanging: Proxy) -> None:
+    with RawClient(unchanging.port) as listener, RawClient(unchanging.port) as speaker:
+        listener.start().query("listen twin_news")
+        speaker.start().query("notify twin_news, 'heard'")
+        message = listener.read()
+        assert message.type == "A"
+        assert message.body == speaker.process.to_bytes(4, "big") + b"twin_news\0heard\0"
+
+
+def test_a_client_that_leaves_takes_its_backend_along(server: ThrowawayPostgres, unchanging: Proxy, direct: RawClient) -> None:
+    client = RawClient(unchanging.port).start()
+    client.query("begin; insert into twin_sink values (1000)")
+    client.close()
+    gone = threading.Event()
+    for _ in range(50):
+        if rows_of(direct.query(f"select 1 from pg_stat_activity where pid = {client.process}")) == []:
+            gone.set()
+            break
+        threading.Event().wait(0.05)
+    assert gone.is_set()
+    assert rows_of(direct.query("select count(*) from twin_sink where a = 1000")) == [(b"0",)]
+
+
+UNCHAINABLE = "select 1; set datestyle = 'ISO, DMY'; select 2"
+HIDDEN_IN_SJIS = b"select '" + SJIS_SO + b"'; select 3 --'"
+
+
+def test_a_text_that_cannot_run_step_by_step_is_refused_in_words(unchanging: Proxy, server: ThrowawayPostgres) -> None:
+    """Under an enforced limit only: the reason is in PROTOCOL.md, "What follows", 3."""
+    with RawClient(unchanging.port) as client, RawClient(server.port) as native:
+        client.start()
+        answer, expected = client.query(UNCHAINABLE), native.start().query(UNCHAINABLE)
+        if answer == expected:
+            return
+        assert errors_of(answer)[0]["C"] == "0A000"
+        assert "step by step" in errors_of(answer)[0]["M"]
+        assert client.query("show datestyle") != []
+
+
+def test_a_text_that_cannot_be_read_is_run_or_refused_in_words(unchanging: Proxy, server: ThrowawayPostgres) -> None:
+    with RawClient(unchanging.port) as client, RawClient(server.port) as native:
+        for each in (client, native):
+            each.start(client_encoding="SJIS", standard_conforming_strings="off")
+        answer, expected = client.query(HIDDEN_IN_SJIS), native.query(HIDDEN_IN_SJIS)
+        if answer != expected:
+            assert errors_of(answer)[0]["M"].startswith("rowgate: ")
+        assert rows_of(client.query("select 1")) == [(b"1",)]
+
+
+def test_the_servers_unix_socket_is_as_good(server: ThrowawayPostgres, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Both sides over Unix sockets: a short path, since a socket's path may have no more than 107 bytes."""
+    directory = tmp_path_factory.mktemp("u")
+    listening = server.directory / ".s.PGSQL.6001"
+    upstream = f"postgresql://postgres@/postgres?host={server.directory}&port={server.port}"
+    with Proxy(directory, upstream, POLICIES["enforce"], listen=str(listening)):
+        for name in ("extended", "copy out", "several with writes"):
+            steps = CONVERSATIONS[name]
+            heard_alike(run(Place(server.port), steps), run(Place(path=listening), steps))
