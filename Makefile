@@ -1,8 +1,92 @@
-# Two commands matter: `make demo` and `make test`; each does its own set-up on a fresh machine.
-PYTHON ?= python3
+# Two commands matter: `make demo` and `make test`. Each sets itself up on a fresh machine: Python 3.11 or later, and a C
+# compiler or none. `make help` lists the rest.
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+
+PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 python3.11,\
+            $(if $(shell $(name) -c 'import sys; print(sys.version_info >= (3, 11) or "")' 2>/dev/null),$(name))))
 VENV ?= .venv
 BIN := $(VENV)/bin
+SETUP := $(VENV)/.set-up
+# Two files at a time, because the tests start servers of their own; a file's tests stay together and share theirs.
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile
+# The rooms that hold compiled modules, or stand on them alone: their suites run on the pure twins as well.
+CORE := $(wildcard $(addprefix tests/,wire session metering guards ledger sql journal))
+# What tests compare with and no wheel brings.
+POSTGRES_15 := /usr/lib/postgresql/15/bin/postgres
+LOCK := $(BIN)/pip-compile --quiet --no-config --generate-hashes --allow-unsafe --strip-extras --no-header \
+        --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options --annotation-style=line
 
-.PHONY: build
-build:
+.PHONY: help demo test test-compiled test-pure lint types contracts build bench lock schema clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 20
+
+demo: build ## A scripted mass read through the proxy is stopped, on a real PostgreSQL
+	$(BIN)/rowgate demo $(DEMO)
+
+test: test-compiled test-pure ## All tests against a real server, then the core suites on the pure-Python twins
+
+test-compiled: build $(POSTGRES_15)
+	$(PYTEST) $(TESTS)
+
+test-pure: build
+	ROWGATE_PURE=1 $(PYTEST) $(CORE)
+
+lint: $(SETUP) ## Format and lint
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/hadolint Dockerfile
+
+types: $(SETUP) ## Strict types
+	$(BIN)/mypy
+
+contracts: $(SETUP) ## The layers of ARCHITECTURE.md
+	$(BIN)/lint-imports --no-cache
+
+build: $(SETUP) ## Compile the hot path in place; without a compiler it stays pure Python
 	$(BIN)/python setup.py -q build_ext --inplace
+
+bench: build ## Direct, PgBouncer, HAProxy and rowgate side by side
+	@for tool in pgbouncer haproxy; do \
+	    PATH=$$PATH:/usr/sbin command -v $$tool >/dev/null || missing="$$missing $$tool"; \
+	done; $(call apt-install,$$missing)
+	$(BIN)/python benchmarks/run.py $(BENCH)
+
+lock: $(SETUP) ## Resolve the lock files anew from pyproject.toml (UPGRADE=1: to the newest releases)
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["dev"], sep="\n")' \
+	    | $(LOCK) $(if $(UPGRADE),--upgrade) --all-extras --output-file requirements-dev.lock pyproject.toml -
+	$(LOCK) --constraint requirements-dev.lock --output-file requirements.lock pyproject.toml
+	$(LOCK) --constraint requirements-dev.lock --only-build-deps --build-deps-for wheel \
+	    --output-file requirements-build.lock pyproject.toml
+
+schema: $(SETUP) ## Write the JSON Schema of the policy format
+	$(BIN)/rowgate policy schema > policies/rowgate.schema.json
+
+clean: ## Remove what was built, and the virtual environment
+	rm -rf $(VENV) build dist *.egg-info proxy/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find proxy -name '*.so' -delete
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# Set-up, done again when what it rests on has changed.
+$(SETUP): requirements-dev.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "rowgate needs Python 3.11 or later: none found in PATH; set PYTHON=/path/to/python3" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { echo "no virtual environment can be made; on Debian: apt install python3-venv" >&2; exit 1; }
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+# Debian's PostgreSQL, without the server its package would start. Where it cannot be had, the tests that need it are skipped.
+$(POSTGRES_15):
+	@$(call apt-install,postgresql-15)
+
+# $(call apt-install,packages): install what is missing, or say what to do; nothing where nothing is missing.
+define apt-install
+set -- $(1); \
+if [ $$# -gt 0 ] && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+    mkdir -p /etc/postgresql-common && echo 'create_main_cluster = false' >> /etc/postgresql-common/createcluster.conf; \
+    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends "$$@" >/dev/null; \
+elif [ $$# -gt 0 ]; then \
+    echo "rowgate: $$* missing and not installed, for lack of apt-get or of root's rights: what needs it is left out" >&2; \
+fi
+endef

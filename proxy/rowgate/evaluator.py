@@ -12,9 +12,9 @@ from rowgate.policy.snapshot import Action, Snapshot
 from rowgate.sql.kinds import NEVER_DENIED
 from rowgate.sql.statement import Statement
 from rowgate.subject import Subject
-from rowgate.verdict import IO_ERROR, Deny, Denial
+from rowgate.verdict import IO_ERROR, Denial, Deny
 
-# Plans kept in all, and kinds of subject; when full they are made anew (a plan costs some ten microseconds, and 0.5 KiB).
+# Plans kept in all, and kinds of subject; when full they are made anew (a plan costs some ten µs, and 0.5 KiB).
 MAX_PLANS: Final = 100_000
 MAX_SUBJECTS: Final = 10_000
 
@@ -121,9 +121,7 @@ def _can_stop(account: Account) -> bool:
 
 def _definition(statement: Statement) -> Definition:
     kinds = tuple(dict.fromkeys(part.kind for part in statement.parts))
-    return definition(
-        Kind.STATEMENT, {"template": statement.template, "tables": statement.tables, "kinds": kinds}
-    )
+    return definition(Kind.STATEMENT, {"template": statement.template, "tables": statement.tables, "kinds": kinds})
 
 
 def _guard_denial(name: str) -> Denial:

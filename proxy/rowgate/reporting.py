@@ -34,9 +34,7 @@ class Reporter:
         elif report.kind == commands.VIOLATION:
             where, _, what = report.text.partition(": ")
             self._emit(
-                happened.ProtocolViolated(
-                    where=where, what=what, source=_source(subject), session=subject.session
-                )
+                happened.ProtocolViolated(where=where, what=what, source=_source(subject), session=subject.session)
             )
 
     def crossed(self, notice: Crossed, policy: str) -> None:

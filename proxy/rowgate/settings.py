@@ -9,6 +9,12 @@ from rowgate.network.address import Address, AddressError, Upstream, parse_liste
 
 Sync = Literal["normal", "full"]
 
+GIB: Final = 1 << 30
+# The journal keeps at least its four newest segments of 16 MiB, and no disk is asked for more than this.
+MIN_KEEP: Final = 64 * 1024 * 1024
+MAX_KEEP: Final = 16 * 1024 * GIB
+_SUFFIXES: Final = {"MB": 10**6, "GB": 10**9, "TB": 10**12, "MIB": 1 << 20, "GIB": GIB, "TIB": 1 << 40}
+
 # Bounds on what a person may set, each with its reason.
 MAX_SESSIONS: Final = 50_000  # one worker's file descriptors: two a session
 MAX_CONFIG_OCTETS: Final = 64 * 1024  # a config file is a dozen lines
@@ -27,6 +33,7 @@ class Settings:
     policy: Path
     state: Path
     sync: Sync = "normal"
+    keep: int = 4 * GIB
     webhook: str = ""
     webhook_secret_file: Path | None = None
     max_sessions: int = 10_000
@@ -71,7 +78,7 @@ def read_config(path: Path) -> dict[str, Any]:
         raise SettingsError(f"{path}: not TOML: {problem}") from None
 
 
-def _converted(name: str, value: Any) -> Any:  # noqa: ANN401 - a config file's value can be anything
+def _converted(name: str, value: Any) -> Any:
     try:
         if name == "listen":
             return parse_listen(_text(name, value))
@@ -87,7 +94,20 @@ def _converted(name: str, value: Any) -> Any:  # noqa: ANN401 - a config file's 
         if value not in get_args(Sync):
             raise SettingsError(f"setting 'sync' is {value!r}: expected normal (kill -9) or full (power loss)")
         return value
+    if name == "keep":
+        return _size(name, value)
     return _number(name, value)
+
+
+def _size(name: str, value: object) -> int:
+    """Return bytes given as a number, or as text such as ``8GiB``."""
+    text = str(value).strip().upper().replace("_", "")
+    digits = text.rstrip("BGIKMT")
+    unit = _SUFFIXES.get(text[len(digits) :].strip(), 1 if digits == text else 0)
+    size = int(float(digits) * unit) if digits.replace(".", "", 1).isdecimal() else 0
+    if not MIN_KEEP <= size <= MAX_KEEP:
+        raise SettingsError(f"setting {name!r} is {value!r}: expected a size from 64MiB to 16TiB, such as 8GiB")
+    return size
 
 
 def _text(name: str, value: object) -> str:

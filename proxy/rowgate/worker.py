@@ -17,6 +17,7 @@ from rowgate.clock import Clock
 from rowgate.evaluator import Evaluator
 from rowgate.events import event as happened
 from rowgate.events.bus import EventBus
+from rowgate.events.event import Event
 from rowgate.events.log import EventLog
 from rowgate.events.webhook import Webhook, WebhookSender, read_secret
 from rowgate.guards.registry import guards_for
@@ -36,7 +37,7 @@ from rowgate.network.listener import Listener
 from rowgate.policy.compare import loosened
 from rowgate.policy.load import load
 from rowgate.policy.problem import PolicyError
-from rowgate.policy.snapshot import Dimension, Limit, Snapshot, exempted, plain
+from rowgate.policy.snapshot import Dimension, Limit, Mode, Snapshot, exempted, plain
 from rowgate.reporting import Reporter
 from rowgate.session import denial
 from rowgate.session import session as session_module
@@ -49,7 +50,7 @@ from rowgate.subject import Subject
 from rowgate.wire.startup import CancelRequest, Startup, cancel_packet
 from rowgate.wire.types import IDLE
 
-# Seconds between two rounds of housekeeping: leases given back, old scopes forgotten, the next journal segment prepared.
+# Seconds between two rounds of housekeeping: leases given back, old scopes forgotten, the next segment prepared.
 HOUSEKEEPING: Final = 1.0
 # Scopes of the ledger forgotten in one round, so that a round never holds its lock for long.
 FORGET_BATCH: Final = 2_000
@@ -63,7 +64,7 @@ ADMIN_SHUTDOWN: Final = "57P01"
 
 
 class Worker:
-    """One event loop serving one listener. Raises what its parts raise at start: a policy, ledger, journal or port error."""
+    """One event loop serving one listener. Raises what its parts raise: a policy, ledger, journal or port error."""
 
     def __init__(self, settings: Settings, clock: Clock, rng: random.Random) -> None:
         self.settings = settings
@@ -75,6 +76,7 @@ class Worker:
         self._tasks: set[asyncio.Task[None]] = set()
         self._cancels = asyncio.Semaphore(MAX_CANCELS)
         self._rules: dict[str, Definition] = {}
+        self._unwanted: set[Link] = set()
         self._draining = False
         self._drained = asyncio.Event()
         self._prefix = secrets.token_hex(4)
@@ -83,10 +85,14 @@ class Worker:
         self.log = EventLog(settings.state / "events.jsonl")
         self.webhook = self._webhook(rng)
         self.bus = EventBus(clock, self.log, self.webhook)
-        self.journal = Journal(settings.state / "journal", clock, on_drop=self._segment_dropped)
+        self.journal = Journal(
+            settings.state / "journal", clock, keep_bytes=settings.keep, on_drop=self._segment_dropped
+        )
         self.store = SqliteStore(settings.state / "ledger.sqlite", clock, settings.sync)
         self.accounts = Accounts(self.store, clock, self._factor, self._noticed)
-        self.databases = Databases(settings.upstream, clock, self._catalogue_told, settings.catalogue_seconds)
+        self.databases = Databases(
+            settings.upstream, clock, self._catalogue_told, settings.catalogue_seconds, settings.state / "catalogue"
+        )
         self.reporter = Reporter(self.bus.emit)
         self.snapshot = snapshot
         self.evaluator = self._evaluator(snapshot)
@@ -197,7 +203,7 @@ class Worker:
             reason, sqlstate = "the proxy is shutting down", "57P03"
         elif len(self.links) > self.settings.max_sessions:
             reason, sqlstate = f"more than {self.settings.max_sessions} sessions", "53300"
-        elif rule is None and self.snapshot.unmatched_clients == "refuse" and self.snapshot.mode.value == "enforce":
+        elif rule is None and self._refuses_unmatched():
             reason, sqlstate = f"no client rule of the policy admits user {startup.user!r} from here", "28000"
         if reason:
             self.bus.emit(
@@ -219,7 +225,7 @@ class Worker:
         self._spawn(self._connect(link, startup))
 
     def cancel_wanted(self, link: Link, request: CancelRequest) -> None:
-        """Pass a client's cancel to the session it names; one that names none of ours is dropped, as the server does."""
+        """Pass a client's cancel to the session it names; one that names none is dropped, as the server does."""
         target = self.sessions.get((request.process, request.key))
         if target is None or target.session is None:
             link.end("cancel request for no session")
@@ -269,6 +275,10 @@ class Worker:
         else:
             self.reporter.report(link.facts[0], self.evaluator.snapshot, command)
 
+    def startup_expired(self, link: Link) -> None:
+        """End a connection that has not become a session in time."""
+        link.refuse(denial.fatal("08006", "the start-up took too long"), "start-up took too long")
+
     def violated(self, link: Link, what: str) -> None:
         """The first packets were none of PostgreSQL's."""
         self.bus.emit(happened.ProtocolViolated(where="start-up", what=what, source=_source_name(_source(link.peer))))
@@ -276,6 +286,7 @@ class Worker:
     def ended(self, link: Link, reason: str) -> None:
         """Forget a link."""
         self.links.discard(link)
+        self._unwanted.discard(link)
         self._drained.set()
         if link.session is None:
             return
@@ -297,14 +308,8 @@ class Worker:
     def _accept(self) -> Link:
         link = Link(self, asyncio.get_running_loop())
         self.links.add(link)
-        self._spawn(self._watch_startup(link))
+        link.expire_startup(self.settings.startup_seconds)
         return link
-
-    async def _watch_startup(self, link: Link) -> None:
-        """End a connection that has not become a session in time."""
-        await asyncio.sleep(self.settings.startup_seconds)
-        if link.session is None and not link.closed:
-            link.refuse(denial.fatal("08006", "the start-up took too long"), "start-up took too long")
 
     async def _connect(self, link: Link, startup: Startup) -> None:
         subject: Subject = link.facts
@@ -322,7 +327,11 @@ class Worker:
             error = f"{type(problem).__name__}: {problem}" if str(problem) else type(problem).__name__
             self.bus.emit(happened.ServerUnreachable(upstream=str(address), error=error))
             link.refuse(
-                denial.fatal("08001", f"the server at {address} cannot be reached", "The operator finds the cause in the event server_unreachable."),
+                denial.fatal(
+                    "08001",
+                    f"the server at {address} cannot be reached",
+                    "The operator finds the cause in the event server_unreachable.",
+                ),
                 "server unreachable",
             )
 
@@ -342,17 +351,26 @@ class Worker:
         self.bus.emit(happened.ServerUnreachable(upstream=str(self.settings.upstream.address), error=error))
 
     def _judge_again(self, link: Link) -> None:
-        """Put a live session under the policy in force; one that no rule admits any more ends at its next idle moment."""
+        """Put a live session under the policy in force; one that no rule admits any more ends when it is idle."""
         if link.session is None:
             return
         subject: Subject = link.facts[0]
         rule = self.snapshot.client_for(subject.user, subject.database, subject.source)
+        if rule is None and self._refuses_unmatched():
+            self._unwanted.add(link)
+        else:
+            self._unwanted.discard(link)
         client = rule.name if rule is not None else None
         if client != subject.client:
-            subject = Subject(subject.session, subject.user, subject.database, subject.source, client, subject.application)
+            subject = Subject(
+                subject.session, subject.user, subject.database, subject.source, client, subject.application
+            )
             link.facts = (subject, *link.facts[1:])
             link.session.conversation.subject = subject
         link.session.judged_by(self.evaluator.judge_for(subject))
+
+    def _refuses_unmatched(self) -> bool:
+        return self.snapshot.unmatched_clients == "refuse" and self.snapshot.mode is Mode.ENFORCE
 
     def _end_if_idle(self, link: Link) -> None:
         session = link.session
@@ -389,6 +407,8 @@ class Worker:
             await asyncio.sleep(HOUSEKEEPING)
             self.accounts.sweep()
             self.bus.sweep()
+            for link in list(self._unwanted):
+                self._end_if_idle(link)
             try:
                 self.store.forget_expired(FORGET_BATCH)
             except LedgerError as problem:
@@ -416,7 +436,10 @@ class Worker:
             return None
         file = self.settings.webhook_secret_file
         webhook = Webhook(self.settings.webhook, read_secret(file) if file is not None else None)
-        return WebhookSender(webhook, lambda event: self.bus.emit(event), rng)
+        return WebhookSender(webhook, self._emit, rng)
+
+    def _emit(self, event: Event) -> None:
+        self.bus.emit(event)
 
     # What parts tell
 
@@ -430,9 +453,7 @@ class Worker:
         )
         changes = tuple(loosened(former, snapshot)) if former is not None else ()
         if changes and former is not None:
-            self.bus.emit(
-                happened.PolicyLoosened(version=snapshot.version, former=former.version, changes=changes)
-            )
+            self.bus.emit(happened.PolicyLoosened(version=snapshot.version, former=former.version, changes=changes))
 
     def _noticed(self, notice: Notice) -> None:
         if isinstance(notice, Crossed):
@@ -443,7 +464,7 @@ class Worker:
     def _guard_failed(self, guard: str, problem: Exception) -> None:
         self.bus.emit(happened.GuardFailed(guard=guard, error=f"{type(problem).__name__}: {problem}"))
 
-    def _segment_dropped(self, dropped: Any) -> None:  # noqa: ANN401
+    def _segment_dropped(self, dropped: Any) -> None:
         self.bus.emit(
             happened.SegmentDropped(segment=dropped.path.name, octets=dropped.octets, had_open=dropped.had_open)
         )
@@ -451,7 +472,10 @@ class Worker:
     def _catalogue_told(self, database: str, result: CatalogueRead | CatalogueNotRead) -> None:
         if isinstance(result, CatalogueNotRead):
             self.bus.emit(happened.CatalogueFailed(database=database, error=result.reason, posture="strict reading"))
-        elif result.changed:
+            return
+        if result.missing:
+            self.bus.emit(happened.EntityTableMissing(database=database, tables=result.missing))
+        if result.changed:
             self.bus.emit(
                 happened.CatalogueRefreshed(
                     database=database,
@@ -465,13 +489,13 @@ def _prepare(state: Path) -> None:
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
-def _source(peer: Any) -> Any:  # noqa: ANN401 - a socket's peer name
+def _source(peer: Any) -> Any:
     if not isinstance(peer, tuple):
         return None
     return plain(ip_address(str(peer[0]).partition("%")[0]))
 
 
-def _source_name(source: Any) -> str:  # noqa: ANN401
+def _source_name(source: Any) -> str:
     return "unix" if source is None else str(source)
 
 
@@ -483,5 +507,3 @@ def _who(subject: Subject) -> dict[str, Any]:
         "source": _source_name(subject.source),
         "client": subject.client,
     }
-
-

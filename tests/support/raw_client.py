@@ -140,9 +140,11 @@ class RawClient:
         return Message(kind.decode("latin-1"), body)
 
     def until(self, *types: str) -> list[Message]:
-        """Read up to and including the first message of one of these types."""
+        """Read up to and including the first message of one of these types, and never beyond a ReadyForQuery."""
         messages = [self.read()]
         while messages[-1].type not in types:
+            if messages[-1].type == "Z":
+                raise AssertionError(f"waited for {types}, got {types_of(messages)} {errors_of(messages)}")
             messages.append(self.read())
         return messages
 

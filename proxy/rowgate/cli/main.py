@@ -6,7 +6,7 @@ import typer
 
 from rowgate import __version__
 from rowgate._twins import is_compiled
-from rowgate.cli import audit, policy, serve
+from rowgate.cli import audit, demo, policy, serve
 
 app = typer.Typer(
     name="rowgate",
@@ -18,6 +18,7 @@ app = typer.Typer(
 app.add_typer(policy.app, name="policy")
 app.add_typer(audit.app, name="audit")
 app.command("serve")(serve.serve)
+app.command("demo")(demo.demo)
 
 
 def _version(asked: bool) -> None:

@@ -36,6 +36,10 @@ def serve(
     state: Annotated[Path | None, typer.Option(help="Directory for ledger, journal and events.")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with the same keys; options given here win.")] = None,
     sync: Annotated[str | None, typer.Option(help="normal: safe through kill -9. full: through power loss.")] = None,
+    keep: Annotated[
+        str | None,
+        typer.Option(help="Bytes of journal kept, oldest dropped first; 1 GiB holds some 15 million statements."),
+    ] = None,
     webhook: Annotated[str | None, typer.Option(help="URL that alerts are posted to as JSON.")] = None,
     webhook_secret_file: Annotated[Path | None, typer.Option(help="File with the webhook's bearer token.")] = None,
 ) -> None:
@@ -46,6 +50,7 @@ def serve(
         "policy": policy,
         "state": state,
         "sync": sync,
+        "keep": keep,
         "webhook": webhook,
         "webhook_secret_file": webhook_secret_file,
     }
@@ -53,6 +58,8 @@ def serve(
         values = read_config(config) if config is not None else {}
         values.update({name: str(value) for name, value in given.items() if value is not None})
         settings = settings_from(values)
+        if upstream is not None and settings.upstream.password:
+            raise SettingsError("a password in --upstream is seen by every user of this machine: put it into ~/.pgpass")
     except SettingsError as error:
         _fail(str(error), USAGE)
     try:

@@ -8,6 +8,7 @@ uses nothing of the proxy's own code: what it counts is what left the house.
 import asyncio
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
@@ -37,7 +38,7 @@ class ServerError:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one statement brought: rows and their bytes (DataRow and CopyData), and the error that ended it, if one did."""
+    """What one statement brought: rows (DataRow and CopyData), their bytes, and the error that ended it, if one did."""
 
     rows: int
     octets: int
@@ -63,8 +64,7 @@ class CountingClient:
     async def open(cls, port: int, user: str, database: str) -> Self:
         """Connect to a server or proxy on 127.0.0.1.
 
-        Raises:
-            WireError: nobody listens there, or the session is refused; the message says why.
+        Raises WireError when nobody listens there, or the session is refused; the message says why.
         """
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=_BUFFER)
@@ -72,11 +72,7 @@ class CountingClient:
             raise WireError(f"no connection to port {port}: {problem.strerror}") from None
         client = cls(reader, writer)
         try:
-            facts = f"user\0{user}\0database\0{database}\0\0".encode()
-            writer.write(_LENGTH.pack(len(facts) + 8) + _LENGTH.pack(_PROTOCOL_3_0) + facts)
-            answer = await client._answer(None)
-            if answer.error is not None:
-                raise WireError(f"{answer.error.sqlstate}: {answer.error.message}")
+            await client._start(user, database)
         except BaseException:
             await client.close()
             raise
@@ -85,8 +81,7 @@ class CountingClient:
     async def query(self, text: str, on_row: Callable[[bytes], None] | None = None) -> Answer:
         """Run a statement; ``on_row`` is given the first column of each row the moment it arrives.
 
-        Raises:
-            WireError: the connection broke.
+        Raises WireError when the connection breaks.
         """
         octets = text.encode() + b"\0"
         self._writer.write(b"Q" + _LENGTH.pack(len(octets) + 4) + octets)
@@ -97,10 +92,16 @@ class CountingClient:
         if not self._writer.is_closing():
             self._writer.write(b"X" + _LENGTH.pack(4))
             self._writer.close()
-        try:
+        with suppress(OSError):  # the other side was quicker
             await self._writer.wait_closed()
-        except OSError:
-            pass  # the other side was quicker
+
+    async def _start(self, user: str, database: str) -> None:
+        """Introduce ourselves; a server that trusts answers with its greeting and ReadyForQuery."""
+        facts = f"user\0{user}\0database\0{database}\0\0".encode()
+        self._writer.write(_LENGTH.pack(len(facts) + 8) + _LENGTH.pack(_PROTOCOL_3_0) + facts)
+        answer = await self._answer(None)
+        if answer.error is not None:
+            raise WireError(f"{answer.error.sqlstate}: {answer.error.message}")
 
     async def _answer(self, on_row: Callable[[bytes], None] | None) -> Answer:
         rows = octets = 0

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,13 +28,13 @@ class Journalled:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """A limit's usage reached its ``alert_at``."""
+    """A limit's usage reached its ``alert_at``; ``time`` in seconds since the epoch."""
 
     limit: str
     scope: str
     used: int
     amount: int
-    time: str
+    time: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +50,7 @@ class Trial:
 def journalled(state: Path) -> dict[str, Journalled]:
     """Return what the journal in a state directory says, by user.
 
-    Raises:
-        JournalError: there is none.
+    Raises JournalError when there is none.
     """
     statements, rows, unclosed = Counter[str](), Counter[str](), Counter[str]()
     verdicts: dict[str, Counter[str]] = {}
@@ -71,17 +71,15 @@ def alerts(state: Path) -> list[Alert]:
         for line, _ in zip(file, range(_MAX_EVENTS), strict=False):
             event = _event(line)
             if event.get("event") == "LimitAlerted":
-                found.append(
-                    Alert(event["limit"], event["scope"], event["used"], event["limit_amount"], event["time"])
-                )
+                moment = datetime.fromisoformat(event["time"]).timestamp()
+                found.append(Alert(event["limit"], event["scope"], event["used"], event["limit_amount"], moment))
     return found
 
 
 def trials(state: Path) -> list[Trial]:
     """Return what rules in monitor would have stopped, by rule and user, most rows first.
 
-    Raises:
-        JournalError: there is no journal.
+    Raises JournalError when there is no journal.
     """
     statements, rows = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
     for each in would_block(state / "journal"):

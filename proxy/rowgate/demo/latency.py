@@ -18,8 +18,7 @@ class Latency:
 def percentile(ordered: Sequence[float], share: float) -> float:
     """Return the nearest-rank percentile of ascending values: the smallest that ``share`` (0 to 1) of them do not pass.
 
-    Raises:
-        ValueError: there are no values, or ``share`` is outside 0 to 1.
+    Raises ValueError when there are no values, or ``share`` is outside 0 to 1.
     """
     if not ordered:
         raise ValueError("no values, so no percentile")
@@ -33,5 +32,7 @@ def latency(seconds: Sequence[float]) -> Latency:
     if not seconds:
         return Latency(0, 0.0, 0.0, 0.0)
     ordered = sorted(seconds)
-    p50, p99, worst = (round(each * 1000, 3) for each in (percentile(ordered, 0.5), percentile(ordered, 0.99), ordered[-1]))
+    p50, p99, worst = (
+        round(each * 1000, 3) for each in (percentile(ordered, 0.5), percentile(ordered, 0.99), ordered[-1])
+    )
     return Latency(len(ordered), p50, p99, worst)

@@ -96,8 +96,8 @@ _ABROAD: Final = (
 
 _ITEMS: Final = (
     ("쌀 10kg", 34_900), ("생수 2L × 12", 9_900), ("사과 3kg", 19_800), ("라면 40개", 28_500), ("기저귀 4팩", 42_000),
-    ("세탁세제 5L", 15_900), ("커피 원두 1kg", 23_500), ("무선 이어폰", 89_000), ("운동화", 74_000), ("책상 의자", 129_000),
-    ("고양이 사료 8kg", 38_000), ("전기 주전자", 31_000),
+    ("세탁세제 5L", 15_900), ("커피 원두 1kg", 23_500), ("무선 이어폰", 89_000), ("운동화", 74_000),
+    ("책상 의자", 129_000), ("고양이 사료 8kg", 38_000), ("전기 주전자", 31_000),
 )  # fmt: skip
 _MAX_QUANTITY: Final = 3
 
@@ -163,7 +163,10 @@ def _korean(rng: random.Random, identity: int, surname: str) -> Person:
 def _foreigner(rng: random.Random, identity: int, country: _Country) -> Person:
     given, family = rng.choice(country.given), rng.choice(country.family)
     address = country.address.format(
-        number=rng.randint(1, 240), street=rng.choice(country.streets), flat=rng.randint(1, 60), town=rng.choice(country.towns)
+        number=rng.randint(1, 240),
+        street=rng.choice(country.streets),
+        flat=rng.randint(1, 60),
+        town=rng.choice(country.towns),
     )
     email = _email(rng, identity, given.translate(_ASCII).lower(), family.translate(_ASCII).lower())
     return Person(identity, f"{given} {family}", email, _digits(rng, country.phone), address, _digits(rng, "#####"))

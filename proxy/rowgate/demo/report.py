@@ -26,9 +26,8 @@ class Promise:
 
 @dataclass(frozen=True, slots=True)
 class Stages:
-    """Moments on the clients' clock: honest work began, the thefts began, they were over."""
+    """Moments on the clients' clock: the thefts began, they were over."""
 
-    opened: float
     theft: float
     over: float
 

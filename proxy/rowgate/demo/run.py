@@ -3,90 +3,120 @@
 import asyncio
 import random
 import shutil
-import signal
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from types import FrameType
 from typing import Final
 
 import uvloop
 
 from rowgate._twins import is_compiled
 from rowgate.clock import Clock
-from rowgate.demo import evidence, shop, thief
+from rowgate.demo import acts, evidence, shop, thief
+from rowgate.demo.interrupts import interruptible
 from rowgate.demo.people import people
 from rowgate.demo.postgres import ThrowawayPostgres
-from rowgate.demo.report import Report, Stages
+from rowgate.demo.report import Report
 from rowgate.demo.served import ServedProxy
 from rowgate.demo.story import Story
-from rowgate.demo.traffic import Traffic
 from rowgate.policy.load import load
 from rowgate.session import session as session_module
 
 SEED: Final = 2026
 LIMIT_NAME: Final = "customers read by support"
-# Seconds of honest work before the thefts, so that there is something to compare with.
-CALM: Final = 2.0
-# Seconds of honest work after the thefts, to show that the shop is still open.
-AFTER: Final = 0.5
+"""The limit in ``policy.yaml`` that the thieves run into."""
+_PROGRESS_ROWS: Final = shop.CUSTOMERS + shop.ORDERS
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What the user chose."""
+def run(story: Story, clock: Clock, *, keep: bool = False, seed: int = SEED) -> Report:
+    """Play the demonstration and return what was measured; with ``keep`` go on serving until SIGINT or SIGTERM.
 
-    keep: bool = False
-    seed: int = SEED
-
-
-def run(options: Options, story: Story, clock: Clock) -> Report:
-    """Play the demonstration and return what was measured; with ``keep`` serve until SIGINT or SIGTERM.
-
-    Raises:
-        PostgresUnavailableError, ProxyFailedError, WireError: a part could not be started or broke; the message says why.
-        KeyboardInterrupt: SIGINT, SIGTERM or SIGHUP came before the end; everything is removed by then.
+    Raises PostgresUnavailableError or ProxyFailedError when a part does not start (the message says what to do),
+    WireError when the proxy is gone in the middle of it, KeyboardInterrupt when somebody ended it early. Whatever is
+    raised, everything started has been removed by then.
     """
     started = clock.monotonic()
-    compiled = is_compiled(session_module)
-    with _signals() as quiet, ExitStack() as stack:
-        stack.callback(quiet)  # last in, first out: see below
-        directory = Path(tempfile.mkdtemp(prefix="rowgate-demo-"))
-        stack.callback(shutil.rmtree, directory, ignore_errors=True)
+    with interruptible() as deafen, ExitStack() as stack:
+        stack.callback(deafen)
         try:
-            story.title(compiled=compiled)
-            stage = _set_up(stack, directory, options, story, clock)
+            stage = _set_up(stack, random.Random(seed), story, clock)  # noqa: S311 - made-up data
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                acts = runner.run(_play(stage, story, clock))
-            report = _report(acts, stage, options, compiled=compiled, seconds=clock.monotonic() - started)
+                played = runner.run(acts.play(stage.proxy, stage.limit, stage.rng, story, clock))
+            report = Report(
+                compiled=is_compiled(session_module),
+                seed=seed,
+                seconds=clock.monotonic() - started,
+                limit=stage.limit,
+                unguarded=stage.unguarded,
+                single=played.single,
+                parallel=played.parallel,
+                attempts=played.attempts,
+                honest=played.honest,
+                stages=played.stages,
+                journal=evidence.journalled(stage.proxy.state),
+                alerts=evidence.alerts(stage.proxy.state),
+                trials=evidence.trials(stage.proxy.state),
+            )
             story.ending(report)
-            if options.keep:
+            if keep:
                 _serve_on(stage, story)
-            return report
         finally:
-            quiet()  # a second Ctrl-C must not leave a server behind
+            deafen()
+        return report
 
 
 @dataclass(frozen=True, slots=True)
 class _Stage:
-    """What is running."""
+    """What is running, and what was measured while it was set up."""
 
     server: ThrowawayPostgres
     proxy: ServedProxy
     limit: int
+    unguarded: thief.Haul
     rng: random.Random
 
 
-@dataclass(frozen=True, slots=True)
-class _Acts:
-    """What was measured while it ran."""
+def _set_up(stack: ExitStack, rng: random.Random, story: Story, clock: Clock) -> _Stage:
+    """Start the server, fill it, rob it once without a proxy, and put the proxy in front; ``stack`` ends all of it."""
+    story.title(compiled=is_compiled(session_module))
+    story.chapter("The shop")
+    begun = clock.monotonic()
+    with story.busy("starting PostgreSQL"):
+        server = stack.enter_context(ThrowawayPostgres())
+    story.started(f"{server.version()} runs on port {server.port}", clock.monotonic() - begun)
+    begun = clock.monotonic()
+    made = rng.getrandbits(64)
+    with story.filling(_PROGRESS_ROWS) as progress, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        advance = lambda rows: progress.advance(progress.task_ids[0], rows)  # noqa: E731
+        runner.run(shop.build(server, random.Random(made), advance))  # noqa: S311
+    story.started(f"{shop.CUSTOMERS:,} customers with {shop.ORDERS:,} orders", clock.monotonic() - begun)
+    story.customer(next(people(random.Random(made), 1)))  # noqa: S311
+    story.chapter("Without Rowgate")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        unguarded = runner.run(thief.take_all(server.port, clock))
+    story.unguarded(unguarded)
+    story.chapter("With Rowgate")
+    directory = Path(tempfile.mkdtemp(prefix="rowgate-demo-"))
+    stack.callback(shutil.rmtree, directory, ignore_errors=True)
+    policy = directory / "policy.yaml"
+    policy.write_bytes(files("rowgate.demo").joinpath("policy.yaml").read_bytes())
+    begun = clock.monotonic()
+    with story.busy("starting the proxy"):
+        upstream = f"postgresql://{shop.CATALOGUE}@127.0.0.1:{server.port}"
+        proxy = stack.enter_context(ServedProxy(directory, upstream, policy, clock))
+    story.started(f"rowgate serve runs on port {proxy.port}, in front of the server", clock.monotonic() - begun)
+    limit = next(limit for limit in load(policy).limits if limit.name == LIMIT_NAME).windows[0].limit
+    story.policy(limit)
+    return _Stage(server, proxy, limit, unguarded, rng)
 
-    unguarded: thief.Haul
-    single: thief.Haul
-    parallel: list[thief.Haul]
-    attempts: list[thief.Attempt]
-    traffic: Traffic
-    stages: Stages
+
+def _serve_on(stage: _Stage, story: Story) -> None:
+    """Tell how to try it by hand, and wait until told to end."""
+    psql = shutil.which("psql") or str(stage.server.binaries / "psql")
+    story.serving(stage.proxy, psql)
+    try:
+        stage.proxy.wait()
+    except KeyboardInterrupt:
+        story.ended()

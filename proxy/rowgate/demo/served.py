@@ -55,8 +55,7 @@ class ServedProxy:
     def start(self) -> None:
         """Start it and wait until it listens.
 
-        Raises:
-            ProxyFailedError: it ended, or does not listen in time.
+        Raises ProxyFailedError when it ends, or does not listen in time; the message has its own words.
         """
         options = ("--listen", f"127.0.0.1:{self.port}", "--upstream", self._upstream)
         files = ("--policy", str(self.policy), "--state", str(self.state))
@@ -77,6 +76,11 @@ class ServedProxy:
                 if self._clock.monotonic() < deadline:
                     continue
             raise ProxyFailedError(f"`rowgate serve` did not start: {self._words()}")
+
+    def wait(self) -> None:
+        """Wait until it ends, which it does when told to, or when it fails."""
+        if self._process is not None:
+            self._process.wait()
 
     def close(self) -> None:
         """Let it drain, end it if that takes long, kill it if that does."""

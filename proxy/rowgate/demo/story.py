@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Final
 
 from rich import box
@@ -9,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
 from rich.panel import Panel
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
@@ -20,6 +21,7 @@ from rowgate.demo.evidence import Alert
 from rowgate.demo.latency import Latency
 from rowgate.demo.people import Person
 from rowgate.demo.report import Report
+from rowgate.demo.served import ServedProxy
 from rowgate.demo.thief import PAGE, SESSIONS, Attempt, Haul
 from rowgate.demo.traffic import CLERKS, Kind, Tally
 
@@ -42,13 +44,13 @@ class Story:
         self._console.print()
         self._console.print(Text("Rowgate: a mass read is stopped while the shop goes on", style="bold"))
         self._prose(
-            "A real PostgreSQL, made-up customers, the proxy as a process of its own. Every figure below is counted at "
-            "the clients' sockets, not by the proxy."
+            "A real PostgreSQL with made-up customers, the proxy as a process of its own. Rows and latencies are "
+            "counted by the clients, not by the proxy; what the proxy itself wrote down is compared at the end."
         )
         if not compiled:
             self._warn(
-                "The hot path runs as pure Python: just as exact, but slower. With a C compiler at hand when Rowgate is "
-                "installed (and ROWGATE_PURE not set) it is compiled; take no latency below for Rowgate's."
+                "The hot path runs as pure Python: just as exact, but slower. Installed with a C compiler at hand, and "
+                "without ROWGATE_PURE set, it is compiled; take no latency below for Rowgate's best."
             )
 
     def chapter(self, title: str) -> None:
@@ -61,10 +63,9 @@ class Story:
     def filling(self, rows: int) -> Iterator[Progress]:
         """Show a bar while ``rows`` rows are written; the caller advances its only task."""
         columns = (
-            TextColumn("  {task.description}"),
+            TextColumn(" " * _INDENT * 2 + "{task.description}"),
             BarColumn(_BAR),
-            MofNCompleteColumn(),
-            TextColumn("rows"),
+            TextColumn("{task.completed:,.0f} of {task.total:,.0f} rows"),
             TimeElapsedColumn(),
         )
         with Progress(*columns, console=self._console) as progress:
@@ -102,8 +103,8 @@ class Story:
     def policy(self, limit: int) -> None:
         """Tell what the policy allows."""
         self._prose(
-            f"The policy lets a person in support read [bold]{limit:,}[/bold] rows of customers in any hour, over all his "
-            "sessions together, and raises an alert at half of that. Who needs one customer at a time never notices."
+            f"The policy lets a person in support read [bold]{limit:,}[/bold] rows of customers in any hour, over "
+            "all his sessions together, and raises an alert at half of that. Who needs one customer at a time never notices."
         )
 
     def calm(self, tally: Tally, latency: Latency, seconds: float) -> None:
@@ -136,11 +137,18 @@ class Story:
         self._prose("What he reads on his screen:")
         self._console.print(Padding(_error_panel(haul.error), (0, 0, 0, _INDENT)))
 
+    def alerted(self, alert: Alert, before_stop: float) -> None:
+        """Tell when the alarm went off."""
+        self._prose(
+            f"[yellow]The alarm had gone off {before_stop:.2f} s earlier[/yellow], at {alert.used:,} of "
+            f"{alert.amount:,} rows: an event of severity alert, for the log and the webhook."
+        )
+
     def race(self) -> None:
         """Begin the theft in parallel sessions."""
         self._prose(
-            f"{shop.RACER} has heard of it. He opens {SESSIONS} sessions that start at the same moment, each on its own "
-            "eighth of the table: a limit kept per session would give him eight times as much."
+            f"{shop.RACER} has heard of it. He opens {SESSIONS} sessions that start at the same moment, each on its "
+            "own eighth of the table: a limit kept per session would give him eight times as much."
         )
 
     def raced(self, hauls: Sequence[Haul], limit: int) -> None:
@@ -163,8 +171,9 @@ class Story:
         for attempt in attempts:
             error = attempt.answer.error
             ending = error.message.removeprefix("rowgate: ") if error is not None else "nothing stopped it"
-            self._line(f"[bold]{attempt.user}[/bold] {attempt.what}: [bold]{attempt.answer.rows:,} rows[/bold]")
-            self._console.print(Padding(Text(f"{attempt.statement}\n→ {ending}", style="dim"), (0, 0, 0, _INDENT * 2)))
+            style = "green" if not attempt.answer.rows else "bold red"
+            self._line(f"[bold]{attempt.user}[/bold] {attempt.what}: [{style}]{attempt.answer.rows:,} rows[/{style}]")
+            self._console.print(Padding(Text(f"{attempt.statement}\n{ending}", style="dim"), (0, 0, 0, _INDENT * 3)))
 
     def meanwhile(self, tally: Tally, latency: Latency) -> None:
         """Tell how the honest fared."""
@@ -178,37 +187,44 @@ class Story:
         self.chapter("What was written down")
         self._evidence(report)
         self.chapter("The result")
-        self._console.print()
-        self._console.print(_latency_table(report))
-        self._console.print(_promise_table(report))
+        for table in (_latency_table(report), _promise_table(report)):
+            self._console.print(Padding(table, (1, 0, 0, _INDENT)))
         self._console.print()
         if report.passed:
-            self._console.print(
+            self._prose(
                 f"[bold green]Held.[/bold green] Without Rowgate: {report.unguarded.rows:,} customers in "
-                f"{report.unguarded.seconds:.1f} s. With it: {report.single.rows:,} and not one more, and no honest "
-                f"request was refused. [dim]({report.seconds:.0f} s in all)[/dim]"
+                f"{report.unguarded.seconds:.1f} s. With it: {report.limit:,} rows in one session, {report.limit:,} in "
+                "eight together, not one more; and no honest request was refused. "
+                f"[dim]({report.seconds:.0f} s in all)[/dim]"
             )
         else:
             broken = sum(not promise.kept for promise in report.promises)
-            self._console.print(f"[bold red]Not held:[/bold red] {broken} of {len(report.promises)} promises are broken.")
+            self._prose(f"[bold red]Not held:[/bold red] {broken} of {len(report.promises)} promises are broken.")
         self._console.print()
 
-    def serving(self, port: int, psql: str, state: str, policy: str, pid: int) -> None:
+    def serving(self, proxy: ServedProxy, psql: str) -> None:
         """Tell how to try it by hand."""
         self.chapter("Your turn")
-        self._prose("The proxy still serves. In another terminal be the thief yourself, with a limit still untouched:")
-        self._command(f"{psql} -h 127.0.0.1 -p {port} -U {shop.VISITOR} -c 'SELECT * FROM customers' {shop.DATABASE}")
-        self._command(f"{psql} -h 127.0.0.1 -p {port} -U {shop.VISITOR} {shop.DATABASE}")
+        visitor = f"{psql} -h 127.0.0.1 -p {proxy.port} -U {shop.VISITOR} {shop.DATABASE}"
+        self._prose(
+            f"The proxy still serves. In another terminal be the thief yourself; {shop.VISITOR} has read nothing yet:"
+        )
+        self._command(visitor)
+        self._command(f"{visitor} -c 'SELECT * FROM customers'")
         self._prose("See what was recorded, and what the rule on trial would have stopped:")
-        self._command(f"rowgate audit tail --state {state}")
-        self._command(f"rowgate audit would-block --state {state}")
+        self._command(f"rowgate audit tail --state {proxy.state}")
+        self._command(f"rowgate audit would-block --state {proxy.state}")
         self._prose("Change the policy while it runs:")
-        self._command(f"$EDITOR {policy} && kill -HUP {pid}")
-        self._prose("Ctrl-C ends it and deletes everything.")
+        self._command(f"vi {proxy.policy} && kill -HUP {proxy.pid}")
+        self._prose("Ctrl-C here ends it and deletes everything.")
+
+    def ended(self) -> None:
+        """Say good-bye after serving."""
+        self._console.print()
+        self._prose("Ended: the proxy, the server and their data are being removed.")
 
     def _evidence(self, report: Report) -> None:
-        for alert in report.alerts:
-            self._line(_alert(alert))
+        self._prose("The journal has one record a statement, opened before its first row leaves:")
         counted = report.counted
         table = _table()
         table.add_column("user")
@@ -221,11 +237,15 @@ class Story:
             stopped = sum(each.verdicts.get(verdict, 0) for verdict in ("denied", "cut"))
             style = "" if client == each.rows else "bold red"
             table.add_row(user, f"{each.statements:,}", f"{each.rows:,}", f"{client:,}", f"{stopped:,}", style=style)
-        self._console.print(Padding(table, (1, 0, 0, _INDENT)))
+        self._console.print(Padding(table, (0, 0, 0, _INDENT * 2)))
+        self._prose("Alerts, by the event log:")
+        for alert in report.alerts:
+            self._line(_alert(alert))
+        self._prose("Rules on trial (mode: monitor) stop nobody; they tell what they would have stopped:")
         for trial in report.trials:
             self._line(
-                f"On trial: rule [italic]{escape(trial.rule)}[/italic] (monitor) would have kept back "
-                f"{trial.rows:,} rows of {trial.user}."
+                f"{trial.user}: {trial.statements:,} more statements, {trial.rows:,} rows kept back "
+                f"[dim]({escape(trial.rule)})[/dim]"
             )
 
     def _honest(self, latency: Latency, failed: int) -> None:
@@ -261,17 +281,21 @@ def _error_panel(error: ServerError) -> Panel:
     grid = Table.grid(padding=(0, 1))
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column()
-    message = error.message if not error.hint else error.message
-    for name, value in (("ERROR", message), ("SQLSTATE", error.sqlstate), ("DETAIL", error.detail), ("HINT", error.hint)):
+    for name, value in (
+        ("ERROR", error.message),
+        ("SQLSTATE", error.sqlstate),
+        ("DETAIL", error.detail),
+        ("HINT", error.hint),
+    ):
         if value:
             grid.add_row(name, Text(value))
     return Panel(grid, border_style="red", expand=False)
 
 
 def _alert(alert: Alert) -> str:
-    clock = alert.time.partition("T")[2].removesuffix("Z")
+    clock = datetime.fromtimestamp(alert.time, UTC).strftime("%H:%M:%S")
     return (
-        f"[yellow]![/yellow] {clock} alert: {escape(alert.scope)} has used {alert.used:,} of {alert.amount:,} "
+        f"{clock} UTC  {escape(alert.scope)}: {alert.used:,} of {alert.amount:,} accounted for "
         f"[dim]({escape(alert.limit)})[/dim]"
     )
 
@@ -306,4 +330,12 @@ def _promise_table(report: Report) -> Table:
 
 
 def _table(title: str | None = None) -> Table:
-    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
+    return Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        header_style="dim",
+    )

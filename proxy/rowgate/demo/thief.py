@@ -62,7 +62,9 @@ async def take_all(port: int, clock: Clock) -> Haul:
 async def take_pages(port: int, clock: Clock, on_page: OnPage) -> Haul:
     """Read the table page by page, with a pause between two, until stopped."""
     async with await CountingClient.open(port, shop.THIEF, shop.DATABASE) as client:
-        return await _pages(client, clock, on_page, f"SELECT * FROM customers WHERE id > {{}} ORDER BY id LIMIT {PAGE}", PAUSE)
+        return await _pages(
+            client, clock, on_page, f"SELECT * FROM customers WHERE id > {{}} ORDER BY id LIMIT {PAGE}", PAUSE
+        )
 
 
 async def race(port: int, clock: Clock) -> list[Haul]:

@@ -184,7 +184,7 @@ async def _customer(connection: asyncpg.Connection, rng: random.Random, kind: Ki
     return kind, len(rows), [row["id"] for row in rows] == [number]
 
 
-async def _prepared(connection: asyncpg.Connection, text: str, *values: Any) -> list[asyncpg.Record]:  # noqa: ANN401
+async def _prepared(connection: asyncpg.Connection, text: str, *values: Any) -> list[asyncpg.Record]:
     """Run a statement that asyncpg prepares once per connection and then only binds."""
     rows: list[asyncpg.Record] = await connection.fetch(text, *values, timeout=_REQUEST_TIMEOUT)
     return rows

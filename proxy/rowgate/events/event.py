@@ -296,6 +296,18 @@ class CatalogueFailed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EntityTableMissing(Event):
+    """A table that the policy names as an entity's is not there: what it held is not counted under that name."""
+
+    severity: ClassVar[Severity] = Severity.ALERT
+    repeats_by: ClassVar[tuple[str, ...] | None] = ("database", "tables")
+
+    database: str
+    tables: tuple[str, ...]
+    """Each as "entity: schema.table"."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerUnreachable(Event):
     """The PostgreSQL server did not take a connection."""
 

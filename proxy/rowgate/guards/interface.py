@@ -1,4 +1,4 @@
-"""What a guard is: one file, one small protocol, a named verdict. To add one: write the file, list it in ``registry``."""
+"""What a guard is: one file, one small protocol, a named verdict. To add one: write it, list it in ``registry``."""
 
 from dataclasses import dataclass
 from typing import Protocol

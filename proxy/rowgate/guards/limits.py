@@ -1,4 +1,4 @@
-"""Guard: the policy's ``limits:``. Finds the accounts a statement spends from; the meter does the spending, row by row."""
+"""Guard: the policy's ``limits:``. Finds the accounts a statement spends from; the meter spends, row by row."""
 
 from collections.abc import Callable, Mapping
 from ipaddress import IPv6Address, ip_network

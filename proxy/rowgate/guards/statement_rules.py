@@ -41,7 +41,7 @@ class StatementRules:
             return Deny(
                 Denial(
                     rule=rule.name,
-                    message=f"this text cannot be read, so it counts as {', '.join(denied)}, denied by rule {rule.name!r}",
+                    message=f"text that cannot be read counts as {', '.join(denied)}, denied by rule {rule.name!r}",
                     facts={"action": "unreadable", "retry_after": 0},
                     hint="Check its syntax, client_encoding (UTF8) and standard_conforming_strings (on).",
                 ),

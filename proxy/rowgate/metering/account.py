@@ -54,7 +54,7 @@ class Account:
         self.verdict: object = None
 
     def room(self, now: float) -> int:
-        """Return what may be spent at ``now`` (monotonic seconds) without asking the ledger; an expired lease has none."""
+        """Return what may be spent at ``now`` (monotonic seconds) without asking the ledger."""
         return self.remaining if now < self.expires else 0
 
     def spend(self, amount: int) -> None:

@@ -53,7 +53,7 @@ Factor = Callable[[Limit, Mapping[Dimension, str]], float]
 
 
 class Accounts:
-    """Every account of a worker. ``factor`` says how far an exemption stretches a limit now; ``notify`` takes notices."""
+    """Every account of a worker. ``factor``: how far an exemption stretches a limit now; ``notify`` takes notices."""
 
     def __init__(self, store: Store, clock: Clock, factor: Factor, notify: Callable[[Notice], None]) -> None:
         self._store = store
@@ -75,7 +75,9 @@ class Accounts:
         if account is None or account.limit is not limit:
             if len(self._accounts) >= MAX_ACCOUNTS:
                 self._forget(self._clock.monotonic(), 0.0, at_least=MAX_ACCOUNTS // 16)
-            described = ", ".join(f"{name.value} {value}" for name, value in values.items() if name.value != "statement")
+            described = ", ".join(
+                f"{name.value} {value}" for name, value in values.items() if name.value != "statement"
+            )
             replaced = account
             unit = UNITS[limit.measure.quantity]
             account = Account(limit, scope, unit, described or "this statement", values)
@@ -112,7 +114,7 @@ class Accounts:
         return refusal
 
     def sweep(self) -> None:
-        """Give back what expired leases have left over, forget idle accounts; bounded work, called about every second."""
+        """Give back what expired leases have left over, forget idle accounts; called about every second."""
         now = self._clock.monotonic()
         expired = [a for a in self._accounts.values() if a.remaining > 0 and a.expires <= now and a.leased]
         self._give_back(expired[:SWEEP_BATCH])
@@ -167,7 +169,9 @@ class Accounts:
 
     def _forget(self, now: float, idle: float, *, at_least: int) -> None:
         """Drop accounts unused for ``idle`` seconds whose lease is over; ``at_least`` so many, the oldest first."""
-        over = [a for a in self._accounts.values() if a.expires <= now and a.last_used + idle <= now and not a.remaining]
+        over = [
+            a for a in self._accounts.values() if a.expires <= now and a.last_used + idle <= now and not a.remaining
+        ]
         if at_least:
             over = sorted(over, key=lambda account: account.last_used)[:at_least]
         for account in over:
@@ -176,7 +180,7 @@ class Accounts:
 
 
 def scope_key(limit: Limit, values: Mapping[Dimension, str]) -> bytes:
-    """Return the ledger's key: the limit's identity and the scope's values, each hashed so that no value can run into the next.
+    """Return the ledger's key: the limit's identity and the scope's values, each with its length before it, hashed.
 
     SHA-256 and not a fast hash: a statement's template is chosen by whoever would profit from a collision.
     """

@@ -11,7 +11,7 @@ class Charge:
     """Rows and bytes of one execution against its plan.
 
     The meter asks ``measure`` for the room, lets that much pass, and ``settle``s it; all within one call of the event
-    loop, so nothing else spends in between. When a row does not fit, ``over_caps`` and ``lacking`` say whose fault it is.
+    loop, so nothing else spends in between. When a row does not fit, ``over_caps`` and ``lacking`` say why.
     """
 
     __slots__ = (
@@ -42,7 +42,7 @@ class Charge:
         self.would: Denial | None = plan.would
 
     def begin_part(self, rows: int, octets: int) -> None:
-        """Start the next result of the same text, or go on with a portal that has given ``rows`` and ``octets`` before."""
+        """Start the next result of a text, or go on with a portal that has given ``rows`` and ``octets`` before."""
         self.rows_left = self.plan.max_rows - rows
         self.octets_left = self.plan.max_octets - octets
 
@@ -83,7 +83,7 @@ class Charge:
                 self._note(account)
 
     def over_caps(self, rows: int, octets: int) -> Denial | None:
-        """Return the denial if ``rows`` and ``octets`` more pass the statement's own caps; in monitor note it and go on."""
+        """Return the denial if this much more passes the statement's own caps; in monitor note it and go on."""
         if rows <= self.rows_left and octets <= self.octets_left:
             return None
         denial = self._caps_denial(by_rows=rows > self.rows_left)
@@ -143,14 +143,10 @@ class Charge:
 
     def _caps_denial(self, *, by_rows: bool) -> Denial:
         plan = self.plan
-        limit, what, key = (
-            (plan.max_rows, "rows", "max_rows") if by_rows else (plan.max_octets, "bytes", "max_bytes")
-        )
+        limit, what, key = (plan.max_rows, "rows", "max_rows") if by_rows else (plan.max_octets, "bytes", "max_bytes")
         return Denial(
             rule=plan.caps_rule,
             message=f"result passes the {limit} {what} that rule {plan.caps_rule!r} allows one statement",
             facts={"window": "statement", "measure": what, "used": limit, "limit": limit, "retry_after": 0},
             hint=plan.hint or f"Ask for less at a time, or ask whoever keeps the policy about {key}.",
         )
-
-

@@ -1,6 +1,6 @@
 """Where to listen and where the server is, as people type it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -33,7 +33,7 @@ class Upstream:
 
     address: Address
     user: str = ""
-    password: str = ""
+    password: str = field(default="", repr=False)
     database: str = ""
 
     def connect_options(self, database: str) -> dict[str, Any]:

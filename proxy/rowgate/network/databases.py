@@ -1,7 +1,10 @@
-"""One SQL reader and one catalogue for each database that clients use: made at its first session, kept fresh from then on."""
+"""One SQL reader and one catalogue for each database in use: made at its first session, kept fresh from then on."""
 
 import asyncio
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
 from rowgate.clock import Clock
@@ -48,13 +51,17 @@ def _counts(catalogue: Catalogue, account: Account, origins: Sequence[int]) -> b
 
 
 class Databases:
-    """All databases of the server. ``upstream`` without a user means that no catalogue can be read."""
+    """All databases of the server. ``upstream`` without a user means that no catalogue can be read.
 
-    def __init__(self, upstream: Upstream, clock: Clock, told: Told, interval: float) -> None:
+    ``memory`` is a directory that keeps which tables were an entity's, so that a rename is followed over a restart.
+    """
+
+    def __init__(self, upstream: Upstream, clock: Clock, told: Told, interval: float, memory: Path) -> None:
         self._upstream = upstream
         self._clock = clock
         self._told = told
         self._interval = interval
+        self._memory = memory
         self._snapshot: Snapshot | None = None
         self._databases: dict[str, Database] = {}
 
@@ -98,6 +105,7 @@ class Databases:
             lambda result: self._read(name, result),
             self._clock,
             interval=self._interval,
+            last=self._remembered(name),
         )
         database = Database(name, reader)
         self._databases[name] = database
@@ -108,8 +116,41 @@ class Databases:
         database = self._databases[name]
         if isinstance(result, CatalogueRead):
             database.reader.adopt(result.catalogue)
+            if result.changed:
+                self._remember(name, result.catalogue)
         database.ready.set()
         self._told(name, result)
+
+    def _file(self, name: str) -> Path:
+        return self._memory / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.json"
+
+    def _remember(self, name: str, catalogue: Catalogue) -> None:
+        """Keep the OIDs of each entity's tables, beside the names the policy gave them by."""
+        tables = self._entities(name)
+        kept = {entity: [list(tables.get(entity, ())), sorted(oids)] for entity, oids in catalogue.holders.items()}
+        draft = self._file(name).with_suffix(".new")
+        try:
+            self._memory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            draft.write_text(json.dumps({"database": name, "entities": kept}))
+            draft.replace(self._file(name))
+        except OSError as problem:
+            self._told(
+                name, CatalogueNotRead(f"{draft}: cannot be written ({problem.strerror}); a rename is then forgotten")
+            )
+
+    def _remembered(self, name: str) -> Catalogue | None:
+        """Return what was remembered of this database's entities, None where that is nothing, or of another policy."""
+        try:
+            kept = json.loads(self._file(name).read_text())["entities"]
+            now = self._entities(name)
+            holders = {
+                entity: frozenset(oids)
+                for entity, (tables, oids) in kept.items()
+                if list(now.get(entity, ())) == tables
+            }
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return Catalogue(holders=holders) if holders else None
 
     def _entities(self, name: str) -> Mapping[str, Sequence[str]]:
         if self._snapshot is None:

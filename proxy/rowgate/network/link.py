@@ -39,6 +39,10 @@ class Owner(Protocol):
         """Do what a session asks for."""
         ...
 
+    def startup_expired(self, link: "Link") -> None:
+        """The client has not become a session in time."""
+        ...
+
     def violated(self, link: "Link", what: str) -> None:
         """The client's first packets were none of PostgreSQL's."""
         ...
@@ -165,6 +169,15 @@ class Link:
 
     # Before the session
 
+    def expire_startup(self, seconds: float) -> None:
+        """Give the client this long to become a session."""
+        self._timer = self.loop.call_later(seconds, self._startup_expired)
+
+    def _startup_expired(self) -> None:
+        self._timer = None
+        if self.session is None and not self.closed:
+            self.owner.startup_expired(self)
+
     def _client_data_early(self, data: bytes) -> None:
         try:
             if self.admission is not None:
@@ -209,6 +222,9 @@ class Link:
     def _establish(self, admission: Admission) -> None:
         self.session = self.owner.session_for(self, admission)
         self.admission = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if self.client is not None and self.server is not None:
             self._to_client, self._to_server = Outlet(self.client), Outlet(self.server)
         now = monotonic()

@@ -38,13 +38,9 @@ class Listener:
         try:
             if address.path:
                 _remove_stale(Path(address.path))
-                server = await loop.create_unix_server(
-                    lambda: ClientSide(accept()), address.path, backlog=BACKLOG
-                )
+                server = await loop.create_unix_server(lambda: ClientSide(accept()), address.path, backlog=BACKLOG)
                 return cls(server, address)
-            server = await loop.create_server(
-                lambda: ClientSide(accept()), address.host, address.port, backlog=BACKLOG
-            )
+            server = await loop.create_server(lambda: ClientSide(accept()), address.host, address.port, backlog=BACKLOG)
         except OSError as problem:
             raise ListenError(_explained(address, problem)) from None
         port = server.sockets[0].getsockname()[1]

@@ -1,7 +1,7 @@
 """An outlet: the writing half of one socket. Small writes go straight to the kernel, the rest through the transport.
 
-A transport queues what it is given until the event loop comes round; for a message of a hundred bytes that costs more than
-the system call. Order is kept: once the transport holds anything, everything goes through it until it is empty.
+A transport queues what it is given until the event loop comes round; for a message of a hundred bytes that costs more
+than the system call. Order is kept: once the transport holds anything, everything goes through it until it is empty.
 """
 
 import asyncio

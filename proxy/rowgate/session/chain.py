@@ -1,6 +1,6 @@
-"""A simple multi-statement text run as a chain of the extended protocol, so that each result can be cut before the next commits.
+"""A simple multi-statement text run as a chain of the extended protocol: each result can be cut before the next commits.
 
-PROTOCOL.md, "Cutting": such a chain behaves alike for the kinds that are ``chainable``; other texts are refused by the caller.
+PROTOCOL.md, "Cutting": such a chain behaves alike for the kinds that are ``chainable``; the caller refuses other texts.
 """
 
 from collections.abc import Sequence

@@ -1,12 +1,12 @@
 """From the client to the server: every message is understood, judged, and forwarded, replaced, or made to wait.
 
-What is allowed is forwarded as the bytes it came in. A message waits (the stream is *gated*) where sending it would make a
-later cut impossible to undo; PROTOCOL.md, "What follows", gives the rules this module holds:
+What is allowed is forwarded as the bytes it came in. A message waits (the stream is *gated*) where sending it would make
+a later cut impossible to undo; PROTOCOL.md, "What follows", gives the rules this module holds:
 
 * a pure read outside a transaction streams; what follows in other groups is independent of it;
 * inside a transaction later groups wait for the read's ReadyForQuery, so that a cut can still abort the transaction;
-* before a possible write, and before the Sync of a group that holds one outside a transaction, every metered result of the
-  group is complete and inside its limits, so nothing commits that the client has not been told about.
+* before a possible write, and before the Sync of a group that holds one outside a transaction, every metered result of
+  the group is complete and inside its limits, so nothing commits that the client has not been told about.
 """
 
 from typing import Final
@@ -43,7 +43,6 @@ from rowgate.wire.types import (
     COPY_FAIL,
     DESCRIBE,
     EXECUTE,
-    FLUSH,
     FRONTEND_TYPES,
     FUNCTION_CALL,
     IDLE,
@@ -188,13 +187,15 @@ class ClientStream:
         if kind == COPY_DATA:
             return False
         needed = whole
-        if kind == BIND or kind == FUNCTION_CALL:  # noqa: PLR1714 - plain C comparisons
+        if kind in (BIND, FUNCTION_CALL):
             if available >= MAX_NAMES or (kind == BIND and _names_end(data, position + HEADER_SIZE, len(data)) > 0):
                 return False
             needed = min(whole, MAX_NAMES)
-        limit = MAX_TEXT if kind == QUERY or kind == PARSE else MAX_NAMES  # noqa: PLR1714
+        limit = MAX_TEXT if kind in (QUERY, PARSE) else MAX_NAMES
         if needed > limit:
-            what = f"frontend message type {chr(kind)!r} of {whole} bytes passes the {limit} bytes that can be read whole"
+            what = (
+                f"frontend message type {chr(kind)!r} of {whole} bytes passes the {limit} bytes that can be read whole"
+            )
             self._fatal(position, PROGRAM_LIMIT_EXCEEDED, what)
             return True
         self._forward_to(position)
@@ -212,7 +213,7 @@ class ClientStream:
             return FORWARD
         if conversation.replies.length >= MAX_PENDING:
             return self._gate_flushed(position)
-        if kind == COPY_DONE or kind == COPY_FAIL:  # noqa: PLR1714 - plain C comparisons
+        if kind in (COPY_DONE, COPY_FAIL):
             if conversation.replies.head is not None:
                 conversation.replies.push(COPY_END, PASS)
             return FORWARD
@@ -223,7 +224,7 @@ class ClientStream:
         if not conversation.group_open:
             if conversation.must_wait_for_group():
                 return GATED
-            if kind == PARSE or kind == BIND or kind == EXECUTE or kind == DESCRIBE or kind == CLOSE:  # noqa: PLR1714
+            if kind in (PARSE, BIND, EXECUTE, DESCRIBE, CLOSE):
                 conversation.group_open = True
                 conversation.group_in_transaction = (
                     conversation.transaction != IDLE and conversation.replies.head is None
@@ -311,7 +312,9 @@ class ClientStream:
             if conversation.blocked() or not self._send_link(chain.link, now):
                 return False
             chain.index += 1
-        if not conversation.skipping and (conversation.blocked() or (conversation.open_executes and conversation.group_writes)):
+        if not conversation.skipping and (
+            conversation.blocked() or (conversation.open_executes and conversation.group_writes)
+        ):
             return False
         conversation.to_server.append(messages.SYNC)
         conversation.replies.push(SYNC_REPLY, PASS)
@@ -373,7 +376,12 @@ class ClientStream:
             return GATED
         statement: Statement = conversation.services.reader.read(text, plain=conversation.plain)
         refusal = conversation.plan_of(statement).denial
-        if refusal is None and name and len(conversation.statements) >= MAX_NAMED and name not in conversation.statements:
+        if (
+            refusal is None
+            and name
+            and len(conversation.statements) >= MAX_NAMED
+            and name not in conversation.statements
+        ):
             refusal = _too_many(f"more than {MAX_NAMED} prepared statements in one session")
         if refusal is not None and not conversation.skipping:
             execution = Execution(statement, conversation.plan_of(statement), None)

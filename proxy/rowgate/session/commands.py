@@ -7,7 +7,7 @@ from rowgate.verdict import Denial
 
 @dataclass(frozen=True, slots=True)
 class CancelStatement:
-    """Cancel what the server runs for this session; call ``cancel_finished`` once the request's connection has ended."""
+    """Cancel what the server runs for this session; call ``cancel_finished`` once that request's connection is over."""
 
 
 @dataclass(frozen=True, slots=True)

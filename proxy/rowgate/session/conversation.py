@@ -78,7 +78,7 @@ class Services:
 
 
 class Conversation:
-    """Where a session stands: outputs to be sent, expected replies, transaction, prepared statements, what is in its way."""
+    """Where a session stands: outputs, expected replies, transaction, prepared statements, what is in its way."""
 
     def __init__(self, subject: Subject, services: Services, judge: Judge, definition: object, nonce: str) -> None:
         self.subject = subject
@@ -98,8 +98,8 @@ class Conversation:
         self.maybe_in_transaction = False
         # The server skips to the next Sync: an error in the extended protocol has been seen, and no Sync sent since.
         self.skipping = False
-        # The extended group the client is in: open since its last Sync; whether anything in it may write; whether it runs
-        # inside an explicit transaction that it does not end; how many of its metered executions are not complete.
+        # The extended group the client is in: open since its last Sync; whether anything in it may write; whether it
+        # runs inside an explicit transaction that it does not end; how many of its metered executions are not complete.
         self.group_open = False
         self.group_writes = False
         self.group_in_transaction = False
@@ -145,7 +145,9 @@ class Conversation:
         """Return whether a new group has to wait: before it, a result that may be cut runs inside a transaction."""
         return self.exclusive and self.replies.head is not None
 
-    def report(self, kind: str, denial: Denial | None = None, template: str = "", text: str = "", rows: int = 0) -> None:
+    def report(
+        self, kind: str, denial: Denial | None = None, template: str = "", text: str = "", rows: int = 0
+    ) -> None:
         """Queue a report for the log of rare events."""
         self.commands.append(Report(kind, denial, template, text, rows))
 
@@ -173,6 +175,6 @@ def is_plain(encoding: str, *, conforming_strings: bool) -> bool:
     return conforming_strings and (encoding in _SAFE_ENCODINGS or encoding.startswith(("LATIN", "ISO_8859", "WIN12")))
 
 
-# Encodings in which a byte below 0x80 is always that ASCII character (PostgreSQL documentation, "Character Set Support":
-# the client-only encodings BIG5, GBK, GB18030, JOHAB, SJIS, SHIFT_JIS_2004 and UHC are not among them).
+# Encodings in which a byte below 0x80 is always that ASCII character (PostgreSQL documentation, "Character Set
+# Support": the client-only encodings BIG5, GBK, GB18030, JOHAB, SJIS, SHIFT_JIS_2004 and UHC are not among them).
 _SAFE_ENCODINGS: Final = frozenset({"UTF8", "SQL_ASCII", "EUC_KR", "EUC_JP", "EUC_CN", "EUC_TW", "KOI8R", "KOI8U"})

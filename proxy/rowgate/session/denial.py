@@ -1,7 +1,7 @@
 """How a denial is said: to the server by a substitute that must fail, to the client in its own words.
 
-PROTOCOL.md, "Denying": the server's own error aborts the transaction and skips to Sync exactly as PostgreSQL does; we know
-it by its place in the queue of expected replies and put our fields into its place.
+PROTOCOL.md, "Denying": the server's own error aborts the transaction and skips to Sync exactly as PostgreSQL does; we
+know it by its place in the queue of expected replies and put our fields into its place.
 """
 
 import re
@@ -16,13 +16,13 @@ _UNSAFE: Final = re.compile(r"[^A-Za-z0-9 .,:;()/_=-]")
 
 
 def words(denial: Denial, nonce: str) -> bytes:
-    """Return what the server's log shall show: plain ASCII without quotes or backslashes, whatever the rule is called."""
+    """Return what the server's log shall show: plain ASCII, no quotes or backslashes, whatever the rule is called."""
     text = _UNSAFE.sub("_", f"rowgate denied this, rule {denial.rule}: {denial.sqlstate}")[:MAX_WORDS]
     return f"{text} [{nonce}]".encode()
 
 
 def substitute_query(denial: Denial, nonce: str) -> bytes:
-    """Return the Query that stands for a denied Query or FunctionCall: a lone string literal is a syntax error (42601)."""
+    """Return the Query that stands for a denied Query or FunctionCall: a lone literal is a syntax error (42601)."""
     return messages.query(b"'" + words(denial, nonce) + b"'")
 
 

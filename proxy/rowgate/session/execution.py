@@ -26,11 +26,23 @@ class Portal:
 class Execution:
     """A statement between its Execute (or Query) and its completion.
 
-    ``metered`` says that rows may come and something may stop them; ``cut`` is set once something has; ``late`` that the
-    transaction is aborted by a substitute behind it.
+    ``metered`` says that rows may come and something may stop them; ``cut`` is set once something has; ``late`` that
+    the transaction is aborted by a substitute behind it.
     """
 
-    __slots__ = ("charge", "cut", "entry", "held_since", "late", "metered", "outside", "plan", "portal", "statement", "throttled")
+    __slots__ = (
+        "charge",
+        "cut",
+        "entry",
+        "held_since",
+        "late",
+        "metered",
+        "outside",
+        "plan",
+        "portal",
+        "statement",
+        "throttled",
+    )
 
     def __init__(self, statement: Statement, plan: Plan, portal: Portal | None) -> None:
         self.statement = statement

@@ -10,9 +10,11 @@ EXECUTE_REPLY: Final = 5
 SYNC_REPLY: Final = 6
 QUERY_REPLY: Final = 7
 CALL_REPLY: Final = 8
-COPY_END: Final = 9  # not a reply: marks where the client ended a COPY FROM, so that Syncs before it are known as ignored
+COPY_END: Final = (
+    9  # not a reply: marks where the client ended a COPY FROM, so that Syncs before it are known as ignored
+)
 
-# A reply that belongs to the client, one of our own that is swallowed, or one whose NoData alone is (a chain's Describe).
+# A reply that is the client's, one of our own that is swallowed, or one whose NoData alone is (a chain's Describe).
 PASS: Final = 0
 SWALLOW: Final = 1
 SWALLOW_NO_DATA: Final = 2

@@ -8,8 +8,9 @@ from rowgate.session.execution import Execution, Portal
 from rowgate.session.kinds import CALL_REPLY, COPY_END, QUERY_REPLY, SYNC_REPLY
 from rowgate.verdict import Denial
 
+
 class Reply:
-    """One expected reply. ``undo`` restores the statement map if the server never gets to it: (name, statement before)."""
+    """One expected reply. ``undo`` restores the statement map if the server never gets to it: (name, before)."""
 
     __slots__ = ("denial", "execution", "following", "kind", "manner", "portal", "undo")
 
@@ -35,7 +36,9 @@ class ReplyQueue:
 
     def push(self, kind: int, manner: int) -> Reply:
         """Append a reply of this kind and return it."""
-        reply = Reply.__new__(Reply)  # what __init__ would do, without boxing its arguments: five of these a transaction
+        reply = Reply.__new__(
+            Reply
+        )  # what __init__ would do, without boxing its arguments: five of these a transaction
         reply.kind = kind
         reply.manner = manner
         reply.execution = None
@@ -49,7 +52,7 @@ class ReplyQueue:
             self.tail.following = reply
         self.tail = reply
         self.length += 1
-        if kind == SYNC_REPLY or kind == QUERY_REPLY or kind == CALL_REPLY:  # noqa: PLR1714 - plain C comparisons
+        if kind in (SYNC_REPLY, QUERY_REPLY, CALL_REPLY):
             self.groups += 1
         return reply
 
@@ -62,7 +65,7 @@ class ReplyQueue:
         if self.head is None:
             self.tail = None
         self.length -= 1
-        if reply.kind == SYNC_REPLY or reply.kind == QUERY_REPLY or reply.kind == CALL_REPLY:  # noqa: PLR1714
+        if reply.kind in (SYNC_REPLY, QUERY_REPLY, CALL_REPLY):
             self.groups -= 1
         return reply
 

@@ -1,8 +1,8 @@
-"""From the server to the client: every message is matched with what was asked, rows are measured, and cut where a limit ends.
+"""From the server to the client: messages are matched with what was asked, rows measured, and cut where a limit ends.
 
-Rows inside the limit have been delivered; from the first one that does not fit everything of its group is dropped, and the
-client gets one error in the place where PostgreSQL would have put its own. How the server is brought into the same state
-is decided in ``_cut`` (PROTOCOL.md, "Cutting").
+Rows inside the limit have been delivered; from the first one that does not fit everything of its group is dropped, and
+the client gets one error in the place where PostgreSQL would have put its own. How the server is brought into the same
+state is decided in ``_cut`` (PROTOCOL.md, "Cutting").
 """
 
 from dataclasses import replace
@@ -76,7 +76,7 @@ PAUSE = 2
 
 
 class ServerStream:
-    """One direction of a session. ``feed`` takes what the server sent; ``retry_at`` is set while a throttle holds it."""
+    """One direction of a session. ``feed`` takes what the server sent; ``held`` while a throttle holds its rows."""
 
     def __init__(self, conversation: Conversation) -> None:
         self.conversation = conversation
@@ -112,7 +112,7 @@ class ServerStream:
         position = self._unfinished(end)
         while position + HEADER_SIZE <= end:
             kind = p[position]
-            if kind == DATA_ROW or kind == COPY_DATA:  # noqa: PLR1714 - plain C comparisons
+            if kind in (DATA_ROW, COPY_DATA):
                 position = self._rows(data, position, kind, now)
                 if position < 0:
                     return
@@ -165,7 +165,7 @@ class ServerStream:
     # Rows
 
     def _rows(self, data: bytes, position: int, kind: int, now: float) -> int:
-        """Let rows pass while they fit; return where to go on, -1 when the data is used up, held, or the session ended."""
+        """Let rows pass while they fit; return where to go on, -1 when data is used up, held, or the session ended."""
         conversation = self.conversation
         reply = conversation.replies.head
         execution: Execution | None = reply.execution if reply is not None else None
@@ -265,7 +265,9 @@ class ServerStream:
         """
         conversation = self.conversation
         replies = conversation.replies
-        alone = replies.groups == 0 or (replies.groups == 1 and replies.tail is not None and replies.tail.kind >= SYNC_REPLY)
+        alone = replies.groups == 0 or (
+            replies.groups == 1 and replies.tail is not None and replies.tail.kind >= SYNC_REPLY
+        )
         execution.cut = refusal
         conversation.cutting = execution
         conversation.report(commands.CUT, refusal, execution.statement.template, rows=execution.charge.rows)
@@ -288,7 +290,7 @@ class ServerStream:
             return self._ready(position, whole)
         if kind == ERROR_RESPONSE:
             return self._error(position, whole, now)
-        if kind == NOTICE_RESPONSE or kind == NOTIFICATION_RESPONSE or kind == PARAMETER_STATUS:  # noqa: PLR1714
+        if kind in (NOTICE_RESPONSE, NOTIFICATION_RESPONSE, PARAMETER_STATUS):
             return self._aside(kind, position, whole, now)
         reply = conversation.replies.head
         if reply is None:
@@ -299,7 +301,7 @@ class ServerStream:
             return DROP
         if kind == ROW_DESCRIPTION:
             return self._described(reply, position, whole)
-        if kind == COMMAND_COMPLETE or kind == EMPTY_QUERY_RESPONSE or kind == PORTAL_SUSPENDED:  # noqa: PLR1714
+        if kind in (COMMAND_COMPLETE, EMPTY_QUERY_RESPONSE, PORTAL_SUSPENDED):
             return self._completed(reply, kind, position)
         dropping = reply.manner == SWALLOW or conversation.cutting is not None
         if kind == PARSE_COMPLETE:
@@ -318,7 +320,7 @@ class ServerStream:
             if reply.kind == EXECUTE_REPLY:
                 conversation.replies.drop_ignored_syncs()
             return FORWARD
-        if kind == COPY_OUT_RESPONSE or kind == COPY_DONE:  # noqa: PLR1714
+        if kind in (COPY_OUT_RESPONSE, COPY_DONE):
             return DROP if dropping else FORWARD
         self._violation(position, f"unexpected backend message type {kind}")
         return DROP
@@ -424,7 +426,9 @@ class ServerStream:
             return FORWARD
         conversation.report(commands.WITHHELD, text=chr(kind))
         if kind == PARAMETER_STATUS:
-            self._fatal(position, PROTOCOL_VIOLATION, "a parameter's value passes the limit on bytes and cannot be left out")
+            self._fatal(
+                position, PROTOCOL_VIOLATION, "a parameter's value passes the limit on bytes and cannot be left out"
+            )
         return DROP
 
     def _affords(self, charge: Charge, octets: int, now: float) -> bool:
@@ -467,7 +471,7 @@ class ServerStream:
             outcome = DROP
         if execution is not None:
             self._close(execution, FAILED)
-        if reply.kind == SYNC_REPLY or reply.kind == QUERY_REPLY or reply.kind == CALL_REPLY:  # noqa: PLR1714
+        if reply.kind in (SYNC_REPLY, QUERY_REPLY, CALL_REPLY):
             reply.denial = None
             reply.execution = None
             return outcome
@@ -610,4 +614,4 @@ NO_BOUND = 1 << 60
 
 def _read_whole(kind: int) -> bool:
     """Return whether a message is short, or must be understood, so that it is waited for."""
-    return kind != DATA_ROW and kind != COPY_DATA and kind != FUNCTION_CALL_RESPONSE and kind != NOTIFICATION_RESPONSE  # noqa: PLR1714
+    return kind != DATA_ROW and kind != COPY_DATA and kind != FUNCTION_CALL_RESPONSE and kind != NOTIFICATION_RESPONSE

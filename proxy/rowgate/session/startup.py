@@ -1,7 +1,7 @@
 """What happens before a session is established: packets, policy, and authentication passed through unread. Sans-I/O.
 
-The client's start-up packet goes to the server as it came; the server's authentication, parameters and cancel key go to the
-client as they came (trust, password, md5 and SCRAM alike). The first ReadyForQuery ends this phase.
+The client's start-up packet goes to the server as it came; the server's authentication, parameters and cancel key go to
+the client as they came (trust, password, md5 and SCRAM alike). The first ReadyForQuery ends this phase.
 """
 
 from dataclasses import dataclass

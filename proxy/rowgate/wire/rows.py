@@ -1,7 +1,7 @@
 """The scan of the hot path: a run of rows, measured header by header without looking inside.
 
-One row is one DataRow, or one CopyData of COPY OUT (PROTOCOL.md: observed to be a row in text, CSV and binary). Its cost
-in bytes is the whole message, so a table packed into one value does not pass for one row.
+One row is one DataRow, or one CopyData of COPY OUT (PROTOCOL.md: observed to be a row in text, CSV and binary). Its
+cost in bytes is the whole message, so a table packed into one value does not pass for one row.
 """
 
 from rowgate.wire.messages import HEADER
@@ -23,7 +23,7 @@ class RowScanner:
         self.body_missing = 0
 
     def run(self, data: bytes, position: int, kind: int, room_rows: int, room_octets: int) -> None:
-        """Measure the messages of type ``kind`` from ``position`` on that fit into the room, to the first that does not.
+        """Measure the messages of type ``kind`` from ``position`` on that fit into the room.
 
         Stops at another type, at a header that is not whole, at a row beyond the room, and at an impossible length (the
         caller, which looks at the header where the run stopped, reports that). ``data`` is never copied.

@@ -1,0 +1,149 @@
+"""The benchmark: direct, PgBouncer, HAProxy and rowgate side by side, on a PostgreSQL of its own.
+
+``python benchmarks/run.py [--quick] [--rounds N] [--seconds S] [--out FOLDER] [--policy FILE]``
+"""
+
+import argparse
+import asyncio
+import sys
+from pathlib import Path
+from typing import Final
+
+import asyncpg
+
+from rowgate.bench import pgbench
+from rowgate.bench.comparison import (
+    BY_STATEMENT,
+    ENFORCE,
+    MONITOR,
+    compare,
+    ours,
+    peers,
+    policies_from,
+    policy_note,
+    write,
+)
+from rowgate.bench.errors import BenchError
+from rowgate.bench.load import Endpoint, Login
+from rowgate.bench.report import Goal, Report
+from rowgate.bench.systems import HAPROXY, PGBOUNCER, Server
+from rowgate.bench.workloads import CLIENTS, FILL_BULK, Workload, bulk_workloads, pgbench_workloads, text_workload
+from rowgate.demo.postgres import SUPERUSER, PostgresUnavailableError, ThrowawayPostgres
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+# 1,000,000 accounts: they stay in the server's memory, so that the disk is no part of the comparison.
+SCALE: Final = 10
+ACCOUNTS: Final = SCALE * 100_000
+# `make bench` takes about a quarter of an hour, --quick under two minutes.
+ROUNDS: Final = 5
+SECONDS: Final = 2
+QUICK_ROUNDS: Final = 2
+# What the proxies may cost, from issue 9.
+PGBENCH_GOAL: Final = 1.3
+TEXTS_GOAL: Final = 1.5
+ROWS_GOAL: Final = 1.0
+
+
+def main() -> int:
+    """Run it; 0 when it ran through (goals are reported, not enforced), 1 when it could not."""
+    options = _options()
+    try:
+        report = _run(options)
+        write(report, options.out, _say)
+    except (BenchError, PostgresUnavailableError) as error:
+        _say(f"bench: {error}")
+        return 1
+    except KeyboardInterrupt:
+        _say("bench: interrupted")
+        return 130
+    print(report.as_markdown())
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else "")
+    parser.add_argument("--quick", action="store_true", help="fewer workloads and rounds: a first look in two minutes")
+    parser.add_argument("--rounds", type=_whole, help=f"rounds that are played (default {ROUNDS}, quick {QUICK_ROUNDS})")
+    parser.add_argument("--seconds", type=_whole, help=f"pgbench's time per system and round (default {SECONDS})")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="folder for the results")
+    parser.add_argument("--policy", type=Path, default=ROOT / "policies" / "default.yaml", help="policy file")
+    return parser.parse_args()
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 3600:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to 3600")
+    return int(text)
+
+
+def _run(options: argparse.Namespace) -> Report:
+    rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
+    seconds = options.seconds or SECONDS
+    policies = policies_from(options.policy, allow_copy=True)
+    with ThrowawayPostgres() as postgres:
+        endpoint, login = Endpoint("127.0.0.1", postgres.port), Login(SUPERUSER, "postgres")
+        server = Server(endpoint, login)
+        others, notes = peers(server, required=True)
+        binary = pgbench.find(postgres.binaries)
+        _say(f"filling {ACCOUNTS:,} accounts and the table of the mass reads")
+        pgbench.fill(binary, endpoint, login, SCALE)
+        version = asyncio.run(_fill_bulk(postgres.url()))
+        workloads = _workloads(binary, seconds, quick=options.quick)
+        return compare(
+            server,
+            [*others, *ours(server, policies, by_statement=True)],
+            workloads,
+            rounds,
+            _goals(workloads),
+            [policy_note(policies.enforce, allow_copy=True), *notes, *NOTES],
+            {"versions": {"postgresql": version}, "policy": policies.enforce.source, "factor": policies.enforce.factor},
+            _say,
+        )
+
+
+NOTES: Final = (
+    "PgBouncer: session pooling. HAProxy: TCP mode, one thread. All systems and the load share the machine's cores.",
+    "Templates by Zipf (exponent 1): rowgate starts anew, with an empty ledger and empty caches, for each round.",
+)
+
+
+def _workloads(binary: Path, seconds: int, *, quick: bool) -> list[Workload]:
+    plain = frozenset({"direct", PGBOUNCER, HAPROXY, MONITOR, ENFORCE})
+    clients = (8,) if quick else CLIENTS
+    workloads = [
+        *pgbench_workloads(binary, pgbench.MODES, clients, seconds),
+        *bulk_workloads(1 if quick else seconds),
+    ]
+    everywhere = [Workload(w.name, w.unit, w.driver, w.seconds, w.start, plain) for w in workloads]
+    texts = text_workload(ACCOUNTS, 2 * seconds if quick else 4 * seconds, frozenset({PGBOUNCER, BY_STATEMENT}))
+    return [*everywhere, texts]
+
+
+def _goals(workloads: list[Workload]) -> list[Goal]:
+    transactions = tuple(w.name for w in workloads if w.name.startswith("pgbench"))
+    texts = tuple(w.name for w in workloads if w.start == "fresh")
+    reads = tuple(w.name for w in workloads if w.name.startswith("read of"))
+    return [
+        Goal("CPU per pgbench -S transaction, default policy enforced", PGBENCH_GOAL, ENFORCE, transactions),
+        Goal("the same, ten thousand templates, each text new", TEXTS_GOAL, BY_STATEMENT, texts),
+        Goal("CPU per row of a mass read, default policy enforced", ROWS_GOAL, ENFORCE, reads),
+    ]
+
+
+async def _fill_bulk(url: str) -> str:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(FILL_BULK)
+        await connection.execute("VACUUM ANALYZE")
+        await connection.execute("CHECKPOINT")
+        return str(await connection.fetchval("SHOW server_version"))
+    finally:
+        await connection.close()
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
