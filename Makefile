@@ -1,7 +1,6 @@
 # Two commands matter: `make demo` and `make test`. Each sets itself up on a fresh machine: Python 3.11 or later, and a C
 # compiler or none. `make help` lists the rest.
 SHELL := /bin/bash
-.DELETE_ON_ERROR:
 
 PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 python3.11,\
             $(if $(shell $(name) -c 'import sys; print(sys.version_info >= (3, 11) or "")' 2>/dev/null),$(name))))
@@ -14,6 +13,7 @@ PYTEST := $(BIN)/pytest -n 2 --dist loadfile
 CORE := $(wildcard $(addprefix tests/,wire session metering guards ledger sql journal))
 # What tests compare with and no wheel brings.
 POSTGRES_15 := /usr/lib/postgresql/15/bin/postgres
+CREATE_CLUSTER := /etc/postgresql-common/createcluster.conf
 LOCK := $(BIN)/pip-compile --quiet --no-config --generate-hashes --allow-unsafe --strip-extras --no-header \
         --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options --annotation-style=line
 
@@ -48,9 +48,8 @@ build: $(SETUP) ## Compile the hot path in place; without a compiler it stays pu
 	$(BIN)/python setup.py -q build_ext --inplace
 
 bench: build ## Direct, PgBouncer, HAProxy and rowgate side by side
-	@for tool in pgbouncer haproxy; do \
-	    PATH=$$PATH:/usr/sbin command -v $$tool >/dev/null || missing="$$missing $$tool"; \
-	done; $(call apt-install,$$missing)
+	@test -x /usr/sbin/pgbouncer || { $(call apt-install,pgbouncer); }
+	@test -x /usr/sbin/haproxy || { $(call apt-install,haproxy); }
 	$(BIN)/python benchmarks/run.py $(BENCH)
 
 lock: $(SETUP) ## Resolve the lock files anew from pyproject.toml (UPGRADE=1: to the newest releases)
@@ -61,7 +60,7 @@ lock: $(SETUP) ## Resolve the lock files anew from pyproject.toml (UPGRADE=1: to
 	    --output-file requirements-build.lock pyproject.toml
 
 schema: $(SETUP) ## Write the JSON Schema of the policy format
-	$(BIN)/rowgate policy schema > policies/rowgate.schema.json
+	schema=$$($(BIN)/rowgate policy schema) && printf '%s\n' "$$schema" > policies/rowgate.schema.json
 
 clean: ## Remove what was built, and the virtual environment
 	rm -rf $(VENV) build dist *.egg-info proxy/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -76,17 +75,17 @@ $(SETUP): requirements-dev.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
-# Debian's PostgreSQL, without the server its package would start. Where it cannot be had, the tests that need it are skipped.
+# Debian's PostgreSQL 15, without the cluster its package would start. Where it cannot be had, tests that need it are skipped.
 $(POSTGRES_15):
+	@$(call apt-install,postgresql-common)
+	@test ! -w $(CREATE_CLUSTER) || sed -i -E 's/^#?create_main_cluster.*/create_main_cluster = false/' $(CREATE_CLUSTER)
 	@$(call apt-install,postgresql-15)
 
-# $(call apt-install,packages): install what is missing, or say what to do; nothing where nothing is missing.
+# $(call apt-install,package): install a package of Debian's, or say what is missing and go on.
 define apt-install
-set -- $(1); \
-if [ $$# -gt 0 ] && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
-    mkdir -p /etc/postgresql-common && echo 'create_main_cluster = false' >> /etc/postgresql-common/createcluster.conf; \
-    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends "$$@" >/dev/null; \
-elif [ $$# -gt 0 ]; then \
-    echo "rowgate: $$* missing and not installed, for lack of apt-get or of root's rights: what needs it is left out" >&2; \
-fi
+if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends $(1) >/dev/null; \
+else \
+    false; \
+fi || echo "rowgate: $(1) is missing and could not be installed (that takes apt-get and root): what needs it is left out" >&2
 endef

@@ -13,7 +13,6 @@ ROOT = Path("proxy")
 # Every module with a .pxd beside it is compiled, and the one system call that Python has no cheap name for.
 HOT = sorted([path.with_suffix(".py") for path in ROOT.rglob("*.pxd")] + list(ROOT.rglob("*.pyx")))
 
-PURE = "the hot path stays pure Python: same rules, slower"
 MAX_REASON = 200  # characters; a compiler's command line is of no use to who has no compiler
 
 DIRECTIVES = {
@@ -30,7 +29,8 @@ DIRECTIVES = {
 class BuildHotPath(build_ext):
     """Compile all hot modules or none: they share C types, so half of them compiled could not be imported.
 
-    A compiler that is missing or fails costs speed and no more, hence a note instead of an error.
+    A compiler that is missing or fails costs speed and no more, hence a note instead of an error. A mistake in our own
+    source, which Cython finds before any compiler is asked, is an error all the same.
     """
 
     def finalize_options(self) -> None:
@@ -40,39 +40,38 @@ class BuildHotPath(build_ext):
             self.parallel = os.cpu_count()
 
     def run(self) -> None:
-        """Build, or leave nothing behind: a compiled module older than its source would be imported before it."""
+        """Translate and compile; what fails leaves nothing behind that would be imported in its source's place."""
+        if self.editable_mode:
+            self.extensions = []  # `make build` compiles in place, and keeps what has not changed
+            return
+        try:
+            from Cython.Build import cythonize
+        except ImportError:
+            self._stay_pure("Cython is missing")
+            return
+        translated = cythonize(self.extensions, build_dir="build/cython", compiler_directives=DIRECTIVES, quiet=True)
+        sources = {extension.name: extension.sources for extension in translated}
+        for extension in self.extensions:
+            extension.sources = sources[extension.name]
         try:
             super().run()
         except (CCompilerError, BaseError) as problem:
-            for extension in self.extensions:
-                self._remove(extension.name)
-            self.extensions = []
-            reason = " ".join(str(problem).split())[:MAX_REASON]
-            sys.stderr.write(f"rowgate: no working C compiler, {PURE} ({reason})\n")
+            self._stay_pure(f"no working C compiler: {problem}")
 
-    def _remove(self, name: str) -> None:
-        built = Path(self.build_lib, self.get_ext_filename(name))
-        for path in (built, ROOT / self.get_ext_filename(name)):
-            path.unlink(missing_ok=True)
-
-
-def extensions() -> list[Extension]:
-    """Return one extension per hot module; none without Cython. A mistake in the source is an error, as it should be."""
-    try:
-        from Cython.Build import cythonize
-    except ImportError:
-        sys.stderr.write(f"rowgate: Cython is missing, {PURE}\n")
-        return []
-    modules = [
-        Extension(
-            ".".join(path.relative_to(ROOT).with_suffix("").parts),
-            [str(path)],
-            extra_compile_args=["-O3", "-Wno-unused-function"],
-        )
-        for path in HOT
-    ]
-    compiled: list[Extension] = cythonize(modules, build_dir="build/cython", compiler_directives=DIRECTIVES)
-    return compiled
+    def _stay_pure(self, reason: str) -> None:
+        for extension in self.extensions:
+            name = self.get_ext_filename(extension.name)
+            for path in (Path(self.build_lib, name), ROOT / name):
+                path.unlink(missing_ok=True)
+        self.extensions = []
+        reason = " ".join(reason.split())[:MAX_REASON]
+        sys.stderr.write(f"rowgate: the hot path stays pure Python, same rules but slower ({reason})\n")
 
 
-setup(ext_modules=extensions(), cmdclass={"build_ext": BuildHotPath})
+def extension(path: Path) -> Extension:
+    """Return the extension that stands in for one hot module."""
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    return Extension(name, [str(path)], extra_compile_args=["-O3", "-Wno-unused-function"])
+
+
+setup(ext_modules=[extension(path) for path in HOT], cmdclass={"build_ext": BuildHotPath})

@@ -6,6 +6,7 @@
 import argparse
 import asyncio
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -38,6 +39,11 @@ ACCOUNTS: Final = SCALE * 100_000
 ROUNDS: Final = 5
 SECONDS: Final = 2
 QUICK_ROUNDS: Final = 2
+QUICK_MODES: Final = ("simple", "prepared")
+QUICK_CLIENTS: Final = (8,)
+# The ten thousand templates get so many times the seconds of the others: most of a short run would be first sights.
+TEXT_FACTOR: Final = 10
+QUICK_TEXT_FACTOR: Final = 3
 # What the proxies may cost, from issue 9.
 PGBENCH_GOAL: Final = 1.3
 TEXTS_GOAL: Final = 1.5
@@ -63,7 +69,9 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else "")
     parser.add_argument("--quick", action="store_true", help="fewer workloads and rounds: a first look in two minutes")
-    parser.add_argument("--rounds", type=_whole, help=f"rounds that are played (default {ROUNDS}, quick {QUICK_ROUNDS})")
+    parser.add_argument(
+        "--rounds", type=_whole, help=f"rounds that are played (default {ROUNDS}, quick {QUICK_ROUNDS})"
+    )
     parser.add_argument("--seconds", type=_whole, help=f"pgbench's time per system and round (default {SECONDS})")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="folder for the results")
     parser.add_argument("--policy", type=Path, default=ROOT / "policies" / "default.yaml", help="policy file")
@@ -94,10 +102,14 @@ def _run(options: argparse.Namespace) -> Report:
             [*others, *ours(server, policies, by_statement=True)],
             workloads,
             rounds,
-            _goals(workloads),
-            [policy_note(policies.enforce, allow_copy=True), *notes, *NOTES],
-            {"versions": {"postgresql": version}, "policy": policies.enforce.source, "factor": policies.enforce.factor},
-            _say,
+            goals=_goals(workloads),
+            notes=[policy_note(policies.enforce, allow_copy=True), *notes, *NOTES],
+            about={
+                "versions": {"postgresql": version},
+                "policy": policies.enforce.source,
+                "factor": policies.enforce.factor,
+            },
+            say=_say,
         )
 
 
@@ -109,13 +121,14 @@ NOTES: Final = (
 
 def _workloads(binary: Path, seconds: int, *, quick: bool) -> list[Workload]:
     plain = frozenset({"direct", PGBOUNCER, HAPROXY, MONITOR, ENFORCE})
-    clients = (8,) if quick else CLIENTS
+    modes, clients = (QUICK_MODES, QUICK_CLIENTS) if quick else (pgbench.MODES, CLIENTS)
     workloads = [
-        *pgbench_workloads(binary, pgbench.MODES, clients, seconds),
+        *pgbench_workloads(binary, modes, clients, seconds),
         *bulk_workloads(1 if quick else seconds),
     ]
-    everywhere = [Workload(w.name, w.unit, w.driver, w.seconds, w.start, plain) for w in workloads]
-    texts = text_workload(ACCOUNTS, 2 * seconds if quick else 4 * seconds, frozenset({PGBOUNCER, BY_STATEMENT}))
+    everywhere = [replace(workload, systems=plain) for workload in workloads]
+    text_seconds = seconds * (QUICK_TEXT_FACTOR if quick else TEXT_FACTOR)
+    texts = text_workload(ACCOUNTS, text_seconds, frozenset({PGBOUNCER, BY_STATEMENT}))
     return [*everywhere, texts]
 
 

@@ -12,7 +12,7 @@ from rowgate.policy.snapshot import Action, Snapshot
 from rowgate.sql.kinds import NEVER_DENIED
 from rowgate.sql.statement import Statement
 from rowgate.subject import Subject
-from rowgate.verdict import IO_ERROR, Denial, Deny
+from rowgate.verdict import IO_ERROR, Allow, Denial, Deny
 
 # Plans kept in all, and kinds of subject; when full they are made anew (a plan costs some ten µs, and 0.5 KiB).
 MAX_PLANS: Final = 100_000
@@ -53,6 +53,8 @@ class Evaluator:
         for guard in self._guards:
             try:
                 verdict = guard.judge(request)
+                if not isinstance(verdict, Allow | Deny):
+                    raise TypeError(f"a guard returned {type(verdict).__name__}, expected Allow or Deny")  # noqa: TRY301
             except Exception as problem:  # noqa: BLE001 - whatever it is: a denial and an alert, never a skip
                 self._on_failure(guard.name, problem)
                 plan.denial = plan.denial or _guard_denial(guard.name)
@@ -65,7 +67,8 @@ class Evaluator:
             elif isinstance(verdict.grant, Grant):
                 _join(plan, verdict.grant)
                 accounts.extend(verdict.grant.accounts)
-        if NEVER_DENIED.issuperset(part.kind for part in statement.parts):
+        plan.undeniable = bool(statement.parts) and NEVER_DENIED.issuperset(part.kind for part in statement.parts)
+        if plan.undeniable:
             plan.denial = plan.would = None
         _distribute(plan, accounts)
         return plan

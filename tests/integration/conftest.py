@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from rowgate.demo.postgres import ThrowawayPostgres
 from support.proxy import Proxy
 from support.raw_client import Place, RawClient
 from support.raw_conversations import SCHEMA
 from support.raw_policies import ENFORCED
-
-from rowgate.demo.postgres import ThrowawayPostgres
 
 METERED_SCHEMA = """
 create table met_people (id int primary key, name text, email text);
@@ -23,6 +23,13 @@ create function met_writes(n int) returns int volatile language plpgsql as
   $$ begin insert into met_log values (n); return n; end $$;
 create procedure met_procedure(inout n int) language plpgsql as
   $$ begin insert into met_log values (n); n := n + 1; end $$;
+create schema met_one;
+create table met_one.met_swapped (id int, name text);
+insert into met_one.met_swapped select n, 'x' from generate_series(1, 300) n;
+create schema met_two;
+create view met_two.met_swapped as select id, name from met_people;
+grant usage on schema met_one, met_two to public;
+grant select on met_one.met_swapped, met_two.met_swapped to public;
 grant all on all tables in schema public to public;
 grant create on schema public to public;
 """

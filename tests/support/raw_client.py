@@ -78,12 +78,19 @@ class RawClient:
     # Start-up
 
     def start(
-        self, user: str = "postgres", database: str = "postgres", *, minor: int = 0, password: str = "", **parameters: str
+        self,
+        user: str = "postgres",
+        database: str = "postgres",
+        *,
+        minor: int = 0,
+        password: str = "",
+        **parameters: str,
     ) -> Self:
         """Start a session of protocol 3.``minor`` up to its first ReadyForQuery.
 
         Raises:
             ServerError: the server, or the proxy, refuses.
+
         """
         self.send(startup({"user": user, "database": database, **parameters}, minor))
         while True:

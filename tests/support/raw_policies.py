@@ -85,7 +85,9 @@ limits:
   - name: rows
     scope: [user, source, database]
     measure: rows
-    windows: {1m: {limit: 100_000_000, on_exceed: throttle, max_wait: 5s}, 30d: {limit: 1_000_000_000, on_exceed: block}}
+    windows:
+      1m: {limit: 100_000_000, on_exceed: throttle, max_wait: 5s}
+      30d: {limit: 1_000_000_000, on_exceed: block}
   - name: bytes
     scope: [user]
     measure: bytes

@@ -11,6 +11,7 @@ _COLOURS: Final = ("#7f8fa6", "#f0a500", "#5b8c5a", "#b23a48", "#6a4c93")
 _BAR: Final = 0.8  # share of a workload's height that its bars take
 _INCHES: Final = 0.28  # height of a bar
 _DOTS: Final = 130
+_MARGIN: Final = 1.15  # of the axis beyond the longest bar
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
@@ -18,12 +19,13 @@ def draw(rows: Sequence[Row], path: Path) -> None:
 
     Raises:
         BenchError: matplotlib is missing, or there is no ratio to draw.
+
     """
     try:
         import matplotlib as mpl
 
         mpl.use("Agg")  # no display is needed
-        from matplotlib import pyplot
+        from matplotlib import pyplot as plt
     except ImportError:
         raise BenchError("no chart: matplotlib is missing, pip install 'rowgate[bench]'") from None
     compared = [row for row in rows if "cpu_per_unit" in row.ratios and row.system != BASE]
@@ -31,20 +33,22 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         raise BenchError(f"no chart: nothing was compared with {BASE}")
     workloads = list(dict.fromkeys(row.workload for row in compared))
     labels = list(dict.fromkeys(row.label for row in compared))
-    figure, axes = pyplot.subplots(figsize=(9, 1.5 + _INCHES * len(workloads) * len(labels)), layout="constrained")
+    figure, axes = plt.subplots(figsize=(9, 1.5 + _INCHES * len(workloads) * len(labels)), layout="constrained")
     for index, label in enumerate(labels):
         _bars(axes, [row for row in compared if row.label == label], workloads, (index, len(labels)))
     axes.axvline(1.0, color="black", linewidth=1)
     axes.set_yticks(range(len(workloads)), workloads)
     axes.invert_yaxis()
-    axes.set_xlabel("processor time of the proxy per transaction or row, PgBouncer of the same round = 1 (bars: 95 %)")
-    axes.legend(loc="lower right", frameon=False)
+    longest = max(row.ratios["cpu_per_unit"].value for row in compared)
+    axes.set_xlim(0, max(1.5, _MARGIN * longest))  # of two rounds, an interval may reach out of any picture
+    axes.set_xlabel("processor time per transaction or row, PgBouncer = 1 (with 95 % interval)")
+    figure.legend(loc="outside upper center", ncols=len(labels), frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=_DOTS)
-    pyplot.close(figure)
+    plt.close(figure)
 
 
-def _bars(axes: Any, rows: Sequence[Row], workloads: Sequence[str], place: tuple[int, int]) -> None:  # noqa: ANN401
+def _bars(axes: Any, rows: Sequence[Row], workloads: Sequence[str], place: tuple[int, int]) -> None:
     index, count = place
     height = _BAR / count
     ratios = [row.ratios["cpu_per_unit"] for row in rows]

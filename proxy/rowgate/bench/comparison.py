@@ -1,4 +1,7 @@
-"""The comparison as a whole: choose systems and workloads, play the rounds, report. For the benchmark and ``rowgate bench``."""
+"""The comparison as a whole: choose systems and workloads, play the rounds, report.
+
+For ``benchmarks/run.py`` and ``rowgate bench``.
+"""
 
 import os
 import platform
@@ -62,6 +65,7 @@ def peers(server: Server, *, required: bool) -> tuple[list[System], list[str]]:
 
     Raises:
         BenchError: one is missing and ``required``.
+
     """
     found: list[System] = []
     notes = []
@@ -95,6 +99,7 @@ def compare(
     systems: Sequence[System],
     workloads: Sequence[Workload],
     rounds: int,
+    *,
     goals: Sequence[Goal],
     notes: Sequence[str],
     about: dict[str, Any],
@@ -140,6 +145,7 @@ def write(report: Report, folder: Path, say: Say) -> None:
 
     Raises:
         BenchError: the folder cannot be written.
+
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -158,17 +164,18 @@ def policy_note(policy: BenchPolicy, *, allow_copy: bool) -> str:
     """Return how the policies were made, for the report."""
     copy = ", COPY TO allowed" if allow_copy else ""
     return (
-        f"Policy: {policy.source} with its rules, windows, scopes and actions; amounts × {policy.factor:,} so that the load"
-        f" is counted and not stopped{copy}."
+        f"Policy: {policy.source} with its rules, windows, scopes and actions; amounts × {policy.factor:,} so that the"
+        f" load is counted and not stopped{copy}."
     )
 
 
 def _how(machine: dict[str, Any], versions: dict[str, Any], rounds: int) -> list[str]:
     told = "; ".join(f"{name} {version}" for name, version in versions.items() if version)
+    where = f"{machine['cores']} cores, {machine['processor']}, Linux {machine['kernel']}, Python {machine['python']}"
     return [
-        f"{machine['cores']} cores, {machine['processor']}, Linux {machine['kernel']}, Python {machine['python']}; {told}.",
-        f"{rounds} rounds, systems in turn within each; ratios to PgBouncer of the same round, with Student's 95 % interval.",
-        "CPU: processor time of the proxy's process, all threads, in the measured stretch; load and server not counted.",
+        f"{where}; {told}.",
+        f"{rounds} rounds, systems in turn within each; ratios to PgBouncer of the same round, 95 % by Student.",
+        "CPU: processor time of the proxy's process, all threads, while measured; not the load's or the server's.",
     ]
 
 

@@ -48,5 +48,6 @@ class Driver(Protocol):
 
         Raises:
             BenchError: the load did not run through.
+
         """
         ...

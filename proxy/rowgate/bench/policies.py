@@ -1,4 +1,4 @@
-"""The policies a comparison runs with: the given file's rules, windows, scopes and actions, with amounts no load reaches."""
+"""The policies a comparison runs with: a file's rules, windows, scopes and actions, with amounts no load reaches."""
 
 import json
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from rowgate.policy.units import MAX_AMOUNT, Unfit, read_size
 # What amounts are multiplied by: a load test reads in a minute what honest work reads in a week. What a statement costs
 # does not depend on the amounts, only on the number of limits and windows and on their scopes.
 FACTOR: Final = 10_000
-# Denied in the shipped policy and needed by the workload COPY out: an entry less in a set that is looked up once a plan.
+# Denied in the shipped policy and needed by the workload COPY out: an entry less in a set, looked up once a plan.
 COPY_TO: Final = "copy_to"
 
 
@@ -79,7 +79,9 @@ def _each_amount(data: dict[str, Any], change: Callable[[int], int]) -> dict[str
 
 def _limit(limit: dict[str, Any], change: Callable[[int], int]) -> dict[str, Any]:
     windows = {
-        length: {key: _changed(value, change) if key in {"limit", "alert_at"} else value for key, value in window.items()}
+        length: {
+            key: _changed(value, change) if key in {"limit", "alert_at"} else value for key, value in window.items()
+        }
         for length, window in limit["windows"].items()
     }
     return {**limit, "windows": windows}
@@ -89,7 +91,7 @@ def _rule(rule: dict[str, Any], change: Callable[[int], int]) -> dict[str, Any]:
     return {key: _changed(value, change) if key in {"max_rows", "max_bytes"} else value for key, value in rule.items()}
 
 
-def _changed(value: Any, change: Callable[[int], int]) -> Any:  # noqa: ANN401 - YAML's values
+def _changed(value: Any, change: Callable[[int], int]) -> Any:
     """Return the changed amount; what is none (a share such as 80%) stays."""
     try:
         return change(read_size(value).value)

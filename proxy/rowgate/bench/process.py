@@ -19,6 +19,7 @@ def cpu_seconds(pid: int) -> float:
 
     Raises:
         BenchError: there is no such process.
+
     """
     try:
         return time.clock_gettime((~pid << _PROCESS_BITS) | _SCHEDULER_CLOCK)
@@ -31,6 +32,7 @@ def resident_octets(pid: int) -> int:
 
     Raises:
         BenchError: there is no such process, or no ``/proc``.
+
     """
     try:
         status = Path(f"/proc/{pid}/status").read_text()

@@ -11,7 +11,7 @@ from rowgate.bench.workloads import Workload
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One workload on one system in one round. Latencies in ms; ``cpu`` in seconds, ``memory`` in bytes, of its process."""
+    """One workload on one system in one round. Latencies in ms, its process's ``cpu`` in s, ``memory`` in bytes."""
 
     round: int
     workload: str
@@ -34,9 +34,7 @@ class Sample:
         return None if self.cpu is None else self.cpu / self.units
 
 
-def play(
-    systems: Sequence[System], workloads: Sequence[Workload], login: Login, rounds: int, say: Say
-) -> list[Sample]:
+def play(systems: Sequence[System], workloads: Sequence[Workload], login: Login, rounds: int, say: Say) -> list[Sample]:
     """Play all rounds and return every sample.
 
     The order of systems moves on by one from round to round, so that none is always the first after a pause. In a round
@@ -44,6 +42,7 @@ def play(
 
     Raises:
         BenchError: a load or a system failed; the message says which.
+
     """
     samples = []
     for turn in range(rounds):
@@ -51,7 +50,8 @@ def play(
             for system in _order(systems, workload, turn):
                 sample = _play_one(turn, workload, system, login)
                 samples.append(sample)
-                say(f"round {turn + 1} of {rounds}: {workload.name}: {system.label}: {sample.rate:,.0f} {workload.unit}s/s")
+                where = f"round {turn + 1} of {rounds}: {workload.name}: {system.label}"
+                say(f"{where}: {sample.rate:,.0f} {workload.unit}s/s")
     return samples
 
 
@@ -69,7 +69,6 @@ def _play_one(turn: int, workload: Workload, system: System, login: Login) -> Sa
         load = workload.driver.run(system.endpoint, login, workload.seconds, turn + 1, system.cpu)
         memory = system.memory()
     except BenchError as error:
-        raise BenchError(f"{workload.name}: {system.label}: {error}") from None
-    return Sample(
-        turn, workload.name, system.name, load.units, load.seconds, load.cpu, load.p50, load.p99, memory
-    )
+        said = system.said()
+        raise BenchError(f"{workload.name}: {system.label}: {error}" + (f"\nit says: {said}" if said else "")) from None
+    return Sample(turn, workload.name, system.name, load.units, load.seconds, load.cpu, load.p50, load.p99, memory)

@@ -1,4 +1,4 @@
-"""Ten thousand statements over pgbench's accounts, each a template of its own: the proxy's caches and ledger at work."""
+"""Ten thousand statements over pgbench's accounts, each a template of its own: work for caches and ledger."""
 
 from itertools import permutations
 from typing import Final

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -12,7 +13,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
+from urllib.parse import quote
 
 from rowgate.bench.errors import BenchError
 from rowgate.bench.load import Endpoint, Login
@@ -56,6 +58,10 @@ class System(Protocol):
         """Stop it and delete what it has written."""
         ...
 
+    def said(self) -> str:
+        """Return the last of what its process has said on standard error."""
+        ...
+
     def cpu(self) -> float | None:
         """Return the processor time its process has used (seconds); None without a process."""
         ...
@@ -79,6 +85,10 @@ class Direct:
 
     def stop(self) -> None:
         """There is nothing to stop."""
+
+    def said(self) -> str:
+        """Return nothing: the server's log is elsewhere."""
+        return ""
 
     def cpu(self) -> float | None:
         """Return None: the server's own time is not compared."""
@@ -108,15 +118,20 @@ class _Proxy:
         command = self._prepare(self._folder)
         demote = _demotion(self._folder) if self.name == PGBOUNCER else None
         with (self._folder / "stderr").open("wb") as stderr:
-            self._process = subprocess.Popen(
-                command, stdout=stderr, stderr=stderr, user=demote, group=_group(demote), extra_groups=_no_groups(demote)
+            self._process = subprocess.Popen(  # noqa: S603 - a command of our own
+                command,
+                stdout=stderr,
+                stderr=stderr,
+                user=demote,
+                group=_group(demote),
+                extra_groups=_no_groups(demote),
             )
         deadline = time.monotonic() + _START_SECONDS
         while not _listens(self.endpoint):
             if self._process.poll() is not None or time.monotonic() > deadline:
-                told = self._told()
+                said = self.said()
                 self.stop()
-                raise BenchError(f"{self.label} did not start: {told}")
+                raise BenchError(f"{self.label} did not start: {said or 'it does not say why'}")
             time.sleep(0.02)
 
     def stop(self) -> None:
@@ -133,6 +148,12 @@ class _Proxy:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
 
+    def said(self) -> str:
+        """Return the last of what its process has said on standard error."""
+        if self._folder is None:
+            return ""
+        return (self._folder / "stderr").read_text(errors="replace").strip()[-_TOLD_CHARACTERS:]
+
     def cpu(self) -> float | None:
         """Return the processor time its process has used (seconds)."""
         return cpu_seconds(self._alive())
@@ -143,14 +164,8 @@ class _Proxy:
 
     def _alive(self) -> int:
         if self._process is None or self._process.poll() is not None:
-            raise BenchError(f"{self.label} has ended: {self._told()}")
+            raise BenchError(f"{self.label} has ended")
         return self._process.pid
-
-    def _told(self) -> str:
-        if self._folder is None:
-            return "it had not been started"
-        text = (self._folder / "stderr").read_text(errors="replace").strip()
-        return text[-_TOLD_CHARACTERS:] or "it does not say why"
 
     def _prepare(self, folder: Path) -> list[str]:
         raise NotImplementedError
@@ -244,8 +259,6 @@ class Rowgate(_Proxy):
 
 def upstream_url(server: Server) -> str:
     """Return the server's URL with the login that reads the catalogue."""
-    from urllib.parse import quote
-
     endpoint, login = server.endpoint, server.login
     secret = f":{quote(login.password, safe='')}" if login.password else ""
     who = f"{quote(login.user, safe='')}{secret}@"
@@ -260,6 +273,7 @@ def executable(name: str) -> str:
 
     Raises:
         BenchError: it is not installed.
+
     """
     found = shutil.which(name) or shutil.which(name, path=_DAEMON_PATH)
     if found is None:
@@ -271,10 +285,10 @@ def version_of(name: str) -> str:
     """Return the first line of what a program says about its version; empty when it is not installed."""
     try:
         command = [executable(name), "-v" if name == HAPROXY else "--version"]
-        said = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_STOP_SECONDS).stdout
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_STOP_SECONDS)  # noqa: S603
     except (BenchError, OSError, subprocess.TimeoutExpired):
         return ""
-    return said.splitlines()[0] if said else ""
+    return done.stdout.partition("\n")[0]
 
 
 Say = Callable[[str], None]
@@ -286,7 +300,7 @@ class Field:
     def __init__(self, systems: list[System]) -> None:
         self.systems = systems
 
-    def __enter__(self) -> "Field":
+    def __enter__(self) -> Self:
         try:
             for system in self.systems:
                 system.start()
@@ -323,8 +337,6 @@ def _demotion(folder: Path) -> str | None:
 def _group(user: str | None) -> int | None:
     if user is None:
         return None
-    import pwd
-
     return pwd.getpwnam(user).pw_gid
 
 

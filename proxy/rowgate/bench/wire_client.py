@@ -1,8 +1,8 @@
-"""A load of our own over plain sockets, for what pgbench cannot do: texts that differ, and results read without being kept.
+"""A load of our own over plain sockets, for what pgbench cannot do: texts that differ, results read without being kept.
 
-Runs as a process of its own (``python -m rowgate.bench.wire_client``): a JSON order comes in on the first line of standard
-input, ``ready`` goes out once all clients are connected, ``go`` comes in, a JSON result goes out, and the end of standard
-input lets the clients leave. So the parent can measure exactly what lies between.
+Runs as a process of its own (``python -m rowgate.bench.wire_client``): a JSON order comes in on the first line of
+standard input, ``ready`` goes out once all clients are connected, ``go`` comes in, a JSON result goes out, and the end
+of standard input lets the clients leave. So the parent can measure exactly what lies between.
 """
 
 import json
@@ -12,7 +12,7 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -38,11 +38,16 @@ _KEPT_END: Final = 4096
 _PATIENCE: Final = 60.0
 
 
+Progress = Callable[[int], None]
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to do. ``texts``: every client sends statements drawn by Zipf's law, each with a literal of its own.
-    ``read``: one client runs ``statement`` again and again, each time giving ``rows`` rows.
-    """  # noqa: D205
+    """What to do.
+
+    ``texts``: every client sends statements drawn by Zipf's law, each with a literal of its own. ``read``: one client
+    runs ``statement`` again and again, each time giving ``rows`` rows.
+    """
 
     kind: Literal["texts", "read"]
     host: str
@@ -84,15 +89,18 @@ class Connection:
         self.socket.sendall(struct.pack("!I", len(body) + 4) + body)
         self.answer()
 
-    def answer(self) -> bytes:
-        """Read up to ReadyForQuery, keeping only the last bytes.
+    def answer(self, progress: Progress | None = None) -> bytes:
+        """Read up to ReadyForQuery, keeping only the last bytes; ``progress`` is told how much each read gave.
 
         Raises:
             BenchError: the server ended the session, asked for a password, or reported an error.
+
         """
         end = b""
         while True:
             size = self.socket.recv_into(self._buffer)
+            if progress is not None:
+                progress(size)
             if not size:
                 raise BenchError(f"the connection was closed: {_error_in(end)}")
             end = (end + bytes(self._buffer[max(0, size - _KEPT_END) : size]))[-_KEPT_END:]
@@ -102,10 +110,15 @@ class Connection:
                 raise BenchError("the server asks for a password; this load logs in without one")
         return end
 
-    def read_rows(self, message: bytes, tag: bytes) -> None:
-        """Send a Query and read its whole result, which must end with the command ``tag``."""
+    def read_rows(self, message: bytes, tag: bytes, progress: Progress | None = None) -> None:
+        """Send a Query and read its whole result, which must end with the command ``tag``.
+
+        ``progress`` is called with 0 before the first read, and with the size of each; it may take its time.
+        """
         self.socket.sendall(message)
-        end = self.answer()
+        if progress is not None:
+            progress(0)
+        end = self.answer(progress)
         if tag + b"\0" not in end:
             raise BenchError(f"a read did not complete: {_error_in(end)}")
 
@@ -119,9 +132,7 @@ def serve() -> None:
     """Carry out the order on standard input."""
     order = Order(**json.loads(sys.stdin.readline()))
     try:
-        connections = [
-            Connection(order.host, order.port, order.user, order.database) for _ in range(order.clients)
-        ]
+        connections = [Connection(order.host, order.port, order.user, order.database) for _ in range(order.clients)]
         _say(READY)
         if sys.stdin.readline().strip() != GO:
             return
@@ -136,8 +147,8 @@ def serve() -> None:
 
 
 def texts(accounts: int, exponent: float, seed: int) -> Iterator[bytes]:
-    """Yield Query messages: templates by Zipf's law, and a literal that does not come again for ``accounts`` statements."""
-    rng = random.Random(seed)
+    """Yield Query messages: templates by Zipf's law, literals that do not come again for ``accounts`` statements."""
+    rng = random.Random(seed)  # noqa: S311 - a load that can be repeated, no secret
     ranks = Zipf(TEMPLATES, exponent, rng)
     statements = [template(number) for number in range(TEMPLATES)]
     rng.shuffle(statements)  # so that a rank is no family of columns

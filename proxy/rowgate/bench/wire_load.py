@@ -16,7 +16,7 @@ _GRACE: Final = 30
 
 @dataclass(frozen=True, slots=True)
 class WireLoad:
-    """``texts``: templates by Zipf's law from ``clients`` clients; ``read``: one client's mass read of ``rows`` rows."""
+    """``texts``: templates by Zipf's law from ``clients`` clients; ``read``: one client, ``rows`` rows a time."""
 
     kind: Literal["texts", "read"]
     clients: int = 1

@@ -9,6 +9,7 @@ from rich.console import Console
 from rowgate.clock import SystemClock
 from rowgate.demo.counting_client import WireError
 from rowgate.demo.postgres import PostgresUnavailableError
+from rowgate.demo.report import Report
 from rowgate.demo.run import run
 from rowgate.demo.served import ProxyFailedError
 from rowgate.demo.story import Story
@@ -33,14 +34,20 @@ def demo(
     """
     console = Console(stderr=as_json, highlight=False, emoji=False)
     try:
-        report = run(Story(console), SystemClock(), keep=keep)
+        passed = run(Story(console), SystemClock(), _print_json if as_json else _print_nothing, keep=keep)
     except (PostgresUnavailableError, ProxyFailedError, WireError, JournalError, OSError) as problem:
         typer.echo(f"rowgate demo: {problem}", err=True)
         raise typer.Exit(CANNOT_RUN) from None
     except KeyboardInterrupt:
         typer.echo("rowgate demo: ended early; everything it started is removed", err=True)
         raise typer.Exit(INTERRUPTED) from None
-    if as_json:
-        typer.echo(json.dumps(report.as_json(), ensure_ascii=False))
-    if not report.passed:
+    if not passed:
         raise typer.Exit(NOT_HELD)
+
+
+def _print_json(report: Report) -> None:
+    print(json.dumps(report.as_json(), ensure_ascii=False), flush=True)
+
+
+def _print_nothing(report: Report) -> None:
+    """Do nothing: the story has said it all."""

@@ -6,7 +6,7 @@ import typer
 
 from rowgate import __version__
 from rowgate._twins import is_compiled
-from rowgate.cli import audit, demo, policy, serve
+from rowgate.cli import audit, bench, demo, policy, serve
 
 app = typer.Typer(
     name="rowgate",
@@ -19,6 +19,7 @@ app.add_typer(policy.app, name="policy")
 app.add_typer(audit.app, name="audit")
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
+app.command("bench")(bench.bench)
 
 
 def _version(asked: bool) -> None:

@@ -101,13 +101,18 @@ class CountingClient:
         self._writer.write(_LENGTH.pack(len(facts) + 8) + _LENGTH.pack(_PROTOCOL_3_0) + facts)
         answer = await self._answer(None)
         if answer.error is not None:
-            raise WireError(f"{answer.error.sqlstate}: {answer.error.message}")
+            raise WireError(f"the session was refused: {answer.error.sqlstate} {answer.error.message}")
 
     async def _answer(self, on_row: Callable[[bytes], None] | None) -> Answer:
         rows = octets = 0
         error: ServerError | None = None
         while True:
-            kind, body = await self._message()
+            try:
+                kind, body = await self._message()
+            except WireError:
+                if error is None:
+                    raise
+                raise WireError(f"the session was ended: {error.sqlstate} {error.message}") from None
             if kind in {b"D", b"d"}:
                 rows += 1
                 octets += len(body)

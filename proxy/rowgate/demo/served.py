@@ -14,6 +14,8 @@ from rowgate.demo.postgres import environment, free_port
 # Seconds. Starting takes one; a machine that needs more than this has another trouble.
 _START: Final = 30.0
 _POLL: Final = 0.02
+# Bytes of its output that are shown when something went wrong: a traceback's worth.
+_LAST_WORDS: Final = 4_000
 # Seconds for draining, then for ending at once, before it is killed.
 _PATIENCE: Final = 3.0
 
@@ -75,7 +77,7 @@ class ServedProxy:
             except subprocess.TimeoutExpired:
                 if self._clock.monotonic() < deadline:
                     continue
-            raise ProxyFailedError(f"`rowgate serve` did not start: {self._words()}")
+            raise ProxyFailedError(f"`rowgate serve` did not start: {self.last_words()}")
 
     def wait(self) -> None:
         """Wait until it ends, which it does when told to, or when it fails."""
@@ -94,5 +96,6 @@ class ServedProxy:
                 except subprocess.TimeoutExpired:
                     continue
 
-    def _words(self) -> str:
-        return os.fsdecode(self._output.read_bytes()).strip() or "it said nothing"
+    def last_words(self) -> str:
+        """Return the end of what it has said, for whoever has to find out what went wrong."""
+        return os.fsdecode(self._output.read_bytes()[-_LAST_WORDS:]).strip() or "nothing"

@@ -1,8 +1,9 @@
 """The story as it is told on a terminal: what happens, while it happens, in words for people who do not read SQL."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 from rich import box
@@ -29,6 +30,8 @@ from rowgate.demo.traffic import CLERKS, Kind, Tally
 MAX_WIDTH: Final = 108
 _BAR: Final = 28
 _INDENT: Final = 2
+# Failures shown with their text: more of them say the same.
+_FAILURES: Final = 3
 
 
 class Story:
@@ -60,8 +63,8 @@ class Story:
         self._console.print(Rule(f"[bold]{self._chapter}  {escape(title)}[/bold]", align="left", style="blue"))
 
     @contextmanager
-    def filling(self, rows: int) -> Iterator[Progress]:
-        """Show a bar while ``rows`` rows are written; the caller advances its only task."""
+    def filling(self, rows: int) -> Iterator[Callable[[int], None]]:
+        """Show a bar while ``rows`` rows are written; tell the function it gives how many more have been."""
         columns = (
             TextColumn(" " * _INDENT * 2 + "{task.description}"),
             BarColumn(_BAR),
@@ -69,8 +72,8 @@ class Story:
             TimeElapsedColumn(),
         )
         with Progress(*columns, console=self._console) as progress:
-            progress.add_task("filling the tables", total=rows)
-            yield progress
+            task = progress.add_task("filling the tables", total=rows)
+            yield partial(progress.advance, task)
 
     @contextmanager
     def busy(self, what: str) -> Iterator[None]:
@@ -104,7 +107,8 @@ class Story:
         """Tell what the policy allows."""
         self._prose(
             f"The policy lets a person in support read [bold]{limit:,}[/bold] rows of customers in any hour, over "
-            "all his sessions together, and raises an alert at half of that. Who needs one customer at a time never notices."
+            "all his sessions together, and raises an alert at half of that. Who needs "
+            "one customer at a time never notices."
         )
 
     def calm(self, tally: Tally, latency: Latency, seconds: float) -> None:
@@ -113,7 +117,7 @@ class Story:
             f"The shop's application on {CLERKS} connections, and {shop.COLLEAGUE}, an honest colleague under the same "
             f"rule as the thief, {seconds:.0f} s long:"
         )
-        self._honest(latency, tally.failed)
+        self._honest(latency, tally)
 
     def theft(self) -> None:
         """Begin the theft in one session."""
@@ -178,9 +182,7 @@ class Story:
     def meanwhile(self, tally: Tally, latency: Latency) -> None:
         """Tell how the honest fared."""
         self._prose("Meanwhile at the shop:")
-        self._honest(latency, tally.failed)
-        for failure in tally.failures:
-            self._warn(failure)
+        self._honest(latency, tally)
 
     def ending(self, report: Report) -> None:
         """Show the evidence, the table and the verdict."""
@@ -201,6 +203,11 @@ class Story:
             broken = sum(not promise.kept for promise in report.promises)
             self._prose(f"[bold red]Not held:[/bold red] {broken} of {len(report.promises)} promises are broken.")
         self._console.print()
+
+    def last_words(self, words: str) -> None:
+        """Show what the proxy said, when something went wrong."""
+        self._prose("The proxy's own last words:")
+        self._console.print(Padding(Text(words, style="dim"), (0, 0, 0, _INDENT * 2)))
 
     def serving(self, proxy: ServedProxy, psql: str) -> None:
         """Tell how to try it by hand."""
@@ -248,12 +255,15 @@ class Story:
                 f"[dim]({escape(trial.rule)})[/dim]"
             )
 
-    def _honest(self, latency: Latency, failed: int) -> None:
+    def _honest(self, latency: Latency, tally: Tally) -> None:
+        failed = tally.failed
         style = "green" if not failed else "bold red"
         self._line(
-            f"[{style}]{latency.requests:,} honest requests, {failed:,} failed[/{style}]; half of them within "
+            f"[{style}]{latency.requests:,} honest requests answered, {failed:,} failed[/{style}]; half of them within "
             f"{latency.p50_ms:.1f} ms, 99 of 100 within {latency.p99_ms:.1f} ms."
         )
+        for failure in tally.failures[:_FAILURES]:
+            self._warn(failure)
 
     def _prose(self, markup: str) -> None:
         self._console.print(Padding(Text.from_markup(markup), (0, 0, 0, _INDENT)))

@@ -17,8 +17,8 @@ SESSIONS: Final = 8
 RACE_PAGE: Final = 60
 # How often he comes back with a new connection after he was stopped.
 RETRIES: Final = 5
-# Pages after which a thief nobody stopped has the whole table: the end of every loop here.
-_ENOUGH: Final = shop.CUSTOMERS // RACE_PAGE + 1
+# Pages after which a thief whom nobody stopped has shown it, several times the limit in his hands.
+_ENOUGH: Final = 40
 
 EVERYTHING: Final = "SELECT * FROM customers"
 PACKED: Final = "SELECT json_agg(c) FROM customers AS c"

@@ -74,7 +74,7 @@ class Accounts:
         account = self._accounts.get(scope)
         if account is None or account.limit is not limit:
             if len(self._accounts) >= MAX_ACCOUNTS:
-                self._forget(self._clock.monotonic(), 0.0, at_least=MAX_ACCOUNTS // 16)
+                self._evict(MAX_ACCOUNTS // 16)
             described = ", ".join(
                 f"{name.value} {value}" for name, value in values.items() if name.value != "statement"
             )
@@ -94,7 +94,7 @@ class Accounts:
         """
         now = self._clock.monotonic()
         if now < self._failed_until:
-            return _ledger_refusal()
+            return _ledger_refusal(self._failed_until)
         factors = [self._factor(account.limit, account.values) for account, _ in needs]
         try:
             requests = [_request(account, need, factor) for (account, need), factor in zip(needs, factors, strict=True)]
@@ -108,6 +108,7 @@ class Accounts:
         refusal: Refusal | None = None
         for (account, need), factor, lease in zip(needs, factors, leases, strict=True):
             account.last_used = now
+            self._accounts.setdefault(account.scope, account)  # it may have been forgotten while a plan still held it
             self._take(account, lease, ahead)
             self._alert(account, lease, factor)
             refusal = _harder(refusal, _refusal(account, need, lease, factor, now))
@@ -118,7 +119,7 @@ class Accounts:
         now = self._clock.monotonic()
         expired = [a for a in self._accounts.values() if a.remaining > 0 and a.expires <= now and a.leased]
         self._give_back(expired[:SWEEP_BATCH])
-        self._forget(now, IDLE_AFTER, at_least=0)
+        self._forget(now, IDLE_AFTER)
 
     def close(self) -> None:
         """Give back every unspent lease."""
@@ -131,7 +132,7 @@ class Accounts:
         if not self._failing:
             self._failing = True
             self._notify(LedgerTrouble(message))
-        return _ledger_refusal()
+        return _ledger_refusal(self._failed_until)
 
     def _take(self, account: Account, lease: Lease, ahead: float) -> None:
         account.remaining = lease.granted
@@ -147,9 +148,9 @@ class Accounts:
             if window.alert_at is not None:
                 threshold = min(threshold, _stretched(window.alert_at, factor))
             alerted = self._alerted.setdefault(account.scope, set())
-            if used < threshold:
+            if used < threshold - threshold // 8:  # not at the threshold itself, where a steady reader crosses to and fro
                 alerted.discard(window.seconds)
-            elif window.seconds not in alerted:
+            elif used >= threshold and window.seconds not in alerted:
                 alerted.add(window.seconds)
                 self._notify(Crossed(account, window, used, threshold))
 
@@ -167,14 +168,19 @@ class Accounts:
             account.remaining = account.leased = 0
             account.expires = 0.0
 
-    def _forget(self, now: float, idle: float, *, at_least: int) -> None:
-        """Drop accounts unused for ``idle`` seconds whose lease is over; ``at_least`` so many, the oldest first."""
-        over = [
-            a for a in self._accounts.values() if a.expires <= now and a.last_used + idle <= now and not a.remaining
-        ]
-        if at_least:
-            over = sorted(over, key=lambda account: account.last_used)[:at_least]
-        for account in over:
+    def _forget(self, now: float, idle: float) -> None:
+        """Drop accounts unused for ``idle`` seconds whose lease is over and given back."""
+        accounts = self._accounts.values()
+        self._drop([a for a in accounts if a.expires <= now and a.last_used + idle <= now and not a.remaining])
+
+    def _evict(self, count: int) -> None:
+        """Drop the ``count`` accounts used least lately, whatever they hold; what is not given back counts as used."""
+        oldest = sorted(self._accounts.values(), key=lambda account: account.last_used)[:count]
+        self._give_back([account for account in oldest if account.remaining > 0 and account.leased][:SWEEP_BATCH])
+        self._drop(oldest)
+
+    def _drop(self, accounts: Sequence[Account]) -> None:
+        for account in accounts:
             del self._accounts[account.scope]
             self._alerted.pop(account.scope, None)
 
@@ -270,11 +276,11 @@ def _harder(one: Refusal | None, other: Refusal | None) -> Refusal | None:
     return min((one, other), key=lambda refusal: (refusal.max_wait > 0, -refusal.retry_at))
 
 
-def _ledger_refusal() -> Refusal:
+def _ledger_refusal(until: float) -> Refusal:
     denial = Denial(
         rule="ledger",
         message="the ledger cannot be written, so nothing that a limit counts can be read",
         sqlstate=IO_ERROR,
         hint="The operator finds the cause in the event ledger_failed; this is the fail-closed posture.",
     )
-    return Refusal(denial, 0.0, 0.0)
+    return Refusal(denial, until, 0.0)

@@ -15,3 +15,4 @@ cdef class Plan:
     cdef public bint caps_enforced
     cdef public str hint
     cdef public bint enforced
+    cdef public bint undeniable

@@ -29,6 +29,7 @@ class Plan:
         "policy",
         "row_accounts",
         "statement_accounts",
+        "undeniable",
         "would",
     )
 
@@ -46,3 +47,5 @@ class Plan:
         self.caps_enforced = False
         self.hint = ""
         self.enforced = False
+        # Ends or unwinds a transaction: must pass, and so is not counted either.
+        self.undeniable = False

@@ -11,7 +11,7 @@ ctypedef const unsigned char* p_uchar
 cdef int BIND_REPLY, CALL_REPLY, CLOSE_REPLY, COPY_END, DESCRIBE_REPLY, EXECUTE_REPLY, PARSE_REPLY, QUERY_REPLY, SYNC_REPLY
 cdef int PASS, SWALLOW, SWALLOW_NO_DATA
 cdef int BIND, CLOSE, COPY_DATA, COPY_DONE, COPY_FAIL, DESCRIBE, EXECUTE, FLUSH, FUNCTION_CALL, PARSE, QUERY, SYNC
-cdef int IDLE, OF_PORTAL
+cdef int TERMINATE, IDLE, OF_PORTAL
 cdef int FORWARD, REPLACED, GATED
 cdef int START, WAIT, REFUSE
 cdef long long HEADER_SIZE, MAX_MESSAGE, EXECUTE_TAIL
@@ -32,7 +32,8 @@ cdef class ClientStream:
     cdef double _waiting_since
     cdef object _refusal
     cdef object _chain
-    cdef bint _slowed
+    cdef object _abandoned
+    cdef double _slow_until
     cdef bint _flushed
 
     cpdef feed(self, bytes data, double now)
@@ -93,6 +94,8 @@ cdef class ClientStream:
 
     @cython.locals(conversation=Conversation)
     cdef bint _delicate(self, long long position, bytes text) except -1
+    cdef bint _plain(self, bytes text) except -1
+    cpdef abandon(self, object refusal, double now)
     cdef int _gate_flushed(self, long long position) except -1
     @cython.locals(text=bytes)
     cdef bytes _text(self, long long start, long long end)

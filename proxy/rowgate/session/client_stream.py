@@ -31,7 +31,7 @@ from rowgate.session.kinds import (
     SWALLOW_NO_DATA,
     SYNC_REPLY,
 )
-from rowgate.sql.kinds import TRANSACTION_KINDS, UNKNOWN_KIND
+from rowgate.sql.kinds import OPAQUE_KINDS, TRANSACTION_KINDS, UNKNOWN_KIND
 from rowgate.sql.statement import UNKNOWN, Part, Statement
 from rowgate.verdict import DISK_FULL, FEATURE_NOT_SUPPORTED, PROGRAM_LIMIT_EXCEEDED, PROTOCOL_VIOLATION, Denial
 from rowgate.wire import messages
@@ -43,6 +43,7 @@ from rowgate.wire.types import (
     COPY_FAIL,
     DESCRIBE,
     EXECUTE,
+    FLUSH,
     FRONTEND_TYPES,
     FUNCTION_CALL,
     IDLE,
@@ -50,6 +51,7 @@ from rowgate.wire.types import (
     PARSE,
     QUERY,
     SYNC,
+    TERMINATE,
 )
 
 HEADER_SIZE = messages.HEADER
@@ -67,6 +69,11 @@ MAX_PENDING: Final = 100_000
 
 # What a FunctionCall message is: one value, from code we do not see. It cannot end a transaction.
 CALLED_FUNCTION: Final = Statement("<function call>", (Part("function", bound=1),))
+
+# Kinds that can put another statement behind a name that the client has prepared or bound through the protocol, and
+# what such a name then stands for: any query or change of data (PREPARE and DECLARE take no COPY).
+REDEFINING_KINDS: Final = frozenset({"prepare", "declare", *OPAQUE_KINDS})
+REDEFINED: Final = Statement("<redefined>", (Part("execute", bound=-1),))
 
 # What becomes of a message.
 FORWARD = 0
@@ -101,7 +108,8 @@ class ClientStream:
         self._waiting_since = 0.0
         self._refusal: Denial | None = None
         self._chain: Chain | None = None
-        self._slowed = False
+        self._abandoned: Denial | None = None
+        self._slow_until = 0.0
         self._flushed = False
 
     def feed(self, data: bytes, now: float) -> None:
@@ -120,9 +128,11 @@ class ClientStream:
         self.gated = False
         self._needed = 0
         self.retry_at = 0.0
-        if self._chain is not None and not self._run_chain(now):
+        if self._chain is not None and not self.conversation.copying and not self._run_chain(now):
             self.gated = True
             self._keep(data, 0, 0)
+            return
+        if self.conversation.ended:
             return
         self._data = data
         self._start = 0
@@ -133,6 +143,10 @@ class ClientStream:
         p = data
         end = len(data)
         position = self._unfinished(end)
+        if self.conversation.owed and not self._pass_on:
+            self._forward_to(position)
+            self.conversation.to_server.append(self.conversation.owed)
+            self.conversation.owed = b""
         while position + HEADER_SIZE <= end:
             kind = p[position]
             length = (p[position + 1] << 24) | (p[position + 2] << 16) | (p[position + 3] << 8) | p[position + 4]
@@ -156,15 +170,18 @@ class ClientStream:
                     self._drop = whole - (end - position)
                 else:
                     self._pass_on = whole - (end - position)
+                    self.conversation.midway = True
                 position = end
             else:
                 position += whole
             if outcome == REPLACED:
                 self._start = position
-            if self._chain is not None:
+            if self._chain is not None and not self.conversation.copying:
                 if not self._run_chain(now):
                     self.gated = True
                     self._keep(data, position, 0)
+                    return
+                if self.conversation.ended:
                     return
         self._forward_to(position)
         if position < end:
@@ -179,6 +196,8 @@ class ClientStream:
             return position
         position = min(self._pass_on, end)
         self._pass_on -= position
+        if not self._pass_on:
+            self.conversation.midway = False
         return position
 
     def _needs_more(self, data: bytes, position: int, kind: int, whole: int) -> bool:
@@ -186,6 +205,9 @@ class ClientStream:
         available = len(data) - position
         if kind == COPY_DATA:
             return False
+        if kind not in FRONTEND_TYPES:
+            self._violation(position, f"invalid frontend message type {kind}")
+            return True
         needed = whole
         if kind in (BIND, FUNCTION_CALL):
             if available >= MAX_NAMES or (kind == BIND and _names_end(data, position + HEADER_SIZE, len(data)) > 0):
@@ -211,9 +233,14 @@ class ClientStream:
             return self._query(position, whole, now)
         if kind == COPY_DATA:
             return FORWARD
+        if whole != HEADER_SIZE and kind in (SYNC, FLUSH, COPY_DONE, TERMINATE):
+            # The server would answer these with an error of a kind that depends on where it is; no driver sends them.
+            self._violation(position, f"invalid length {whole - 1} of frontend message type {chr(kind)!r}, expected 4")
+            return REPLACED
         if conversation.replies.length >= MAX_PENDING:
             return self._gate_flushed(position)
         if kind in (COPY_DONE, COPY_FAIL):
+            conversation.copying = False
             if conversation.replies.head is not None:
                 conversation.replies.push(COPY_END, PASS)
             return FORWARD
@@ -252,21 +279,24 @@ class ClientStream:
         if text is None:
             self._violation(position, "invalid string in Query: no terminating zero")
             return REPLACED
-        if conversation.must_wait_for_group() or self._delicate(position, text):
+        if conversation.must_wait_for_group():
+            return self._gate_flushed(position)
+        if self._delicate(position, text):
             return GATED
-        statement: Statement = conversation.services.reader.read(text, plain=conversation.plain)
+        statement: Statement = conversation.services.reader.read(text, plain=self._plain(text))
         plan = conversation.plan_of(statement)
         execution = Execution(statement, plan, None)
         execution.metered = plan.enforced and statement.rows_possible
         if conversation.skipping:
             return self._while_skipping(position, execution)
-        if conversation.open_executes and conversation.group_writes and not conversation.group_in_transaction:
+        if conversation.open_executes:
+            # It would be skipped were one of them to fail; a cut must leave it unsent to have the same effect.
             return self._gate_flushed(position)
         if plan.denial is not None:
             return self._deny_query(position, execution, plan.denial, now)
         if execution.metered and not statement.pure:
             if conversation.replies.head is not None:
-                return GATED
+                return self._gate_flushed(position)
             if conversation.transaction == IDLE or _leaves_transaction(statement):
                 return self._query_as_chain(position, text, execution, now)
         outcome = self._may_start(execution, now)
@@ -276,6 +306,7 @@ class ClientStream:
             return self._deny_query(position, execution, self._refusal, now)
         self._started(execution)
         conversation.group_ended()
+        conversation.forget_unnamed()
         conversation.replies.push(QUERY_REPLY, PASS).execution = execution
         return FORWARD
 
@@ -285,6 +316,7 @@ class ClientStream:
         if not links:
             return self._deny_query(position, execution, _unchainable(execution), now)
         self._forward_to(position)
+        conversation.forget_unnamed()
         self._chain = Chain(links)
         conversation.group_open = True
         return REPLACED
@@ -295,6 +327,8 @@ class ClientStream:
         if len(statement.parts) == 1:
             return [Link(text, statement)]
         parts = reader.split(text) or ()
+        if b"\\" in text:
+            return []  # the server would read a later one after an earlier one may have changed how it reads
         if not all(part.chainable for part in parts):
             return []
         return [
@@ -308,10 +342,12 @@ class ClientStream:
         chain = self._chain
         if chain is None:
             return True
-        while not conversation.skipping and chain.link is not None:
+        while not conversation.skipping and not conversation.ended and chain.link is not None:
             if conversation.blocked() or not self._send_link(chain.link, now):
                 return False
             chain.index += 1
+        if conversation.ended:
+            return True
         if not conversation.skipping and (
             conversation.blocked() or (conversation.open_executes and conversation.group_writes)
         ):
@@ -374,15 +410,10 @@ class ClientStream:
         text = self._data[middle + 1 : text_end]
         if self._delicate(position, text):
             return GATED
-        statement: Statement = conversation.services.reader.read(text, plain=conversation.plain)
+        if name and conversation.open_executes:
+            return self._gate_flushed(position)  # a cut cannot undo it, and the client would take it for skipped
+        statement: Statement = conversation.services.reader.read(text, plain=self._plain(text))
         refusal = conversation.plan_of(statement).denial
-        if (
-            refusal is None
-            and name
-            and len(conversation.statements) >= MAX_NAMED
-            and name not in conversation.statements
-        ):
-            refusal = _too_many(f"more than {MAX_NAMED} prepared statements in one session")
         if refusal is not None and not conversation.skipping:
             execution = Execution(statement, conversation.plan_of(statement), None)
             if self._slow_down(now):
@@ -396,6 +427,9 @@ class ClientStream:
             return REPLACED if refusal is not None and self._swallow(position) else FORWARD
         reply = conversation.replies.push(PARSE_REPLY, PASS)
         reply.undo = (name, conversation.statements.get(name))
+        if len(conversation.statements) >= MAX_NAMED:
+            # Most are gone (DEALLOCATE is not followed); one that is still there counts as unknown from now on.
+            conversation.statements.pop(next(iter(conversation.statements)))
         conversation.statements[name] = statement
         return FORWARD
 
@@ -414,8 +448,8 @@ class ClientStream:
         if name and len(conversation.portals) >= MAX_NAMED:
             self._fatal(position, PROGRAM_LIMIT_EXCEEDED, f"more than {MAX_NAMED} portals in one session")
             return REPLACED
+        conversation.replies.push(BIND_REPLY, PASS).undo = (name, conversation.portals.get(name))
         conversation.portals[name] = Portal(conversation.statements.get(self._data[middle + 1 : last], UNKNOWN))
-        conversation.replies.push(BIND_REPLY, PASS)
         return FORWARD
 
     def _describe(self, position: int, whole: int) -> int:
@@ -442,6 +476,8 @@ class ClientStream:
         if name is None:
             self._violation(position, "invalid Close: no terminating zero")
             return REPLACED
+        if conversation.open_executes and self._data[position + HEADER_SIZE] != OF_PORTAL:
+            return self._gate_flushed(position)  # as a named Parse
         reply = conversation.replies.push(CLOSE_REPLY, PASS)
         if self._data[position + HEADER_SIZE] == OF_PORTAL:
             conversation.portals.pop(name, None)
@@ -466,7 +502,6 @@ class ClientStream:
                 return self._gate_flushed(position)
         execution = Execution(statement, plan, portal)
         execution.metered = plan.enforced and statement.rows_possible
-        execution.charge.begin_part(portal.rows, portal.octets)
         refusal = plan.denial
         if refusal is None:
             outcome = self._may_start(execution, now)
@@ -494,19 +529,20 @@ class ClientStream:
 
     def _sync(self, position: int) -> int:
         conversation = self.conversation
+        if conversation.copying:
+            return FORWARD  # the server reads it, and ignores it
         if not conversation.group_open and conversation.must_wait_for_group():
             return GATED
         if conversation.open_executes and conversation.group_writes and not conversation.group_in_transaction:
             return self._gate_flushed(position)
         conversation.group_ended()
+        self._waiting_since = 0.0  # what waited may have been skipped
         conversation.replies.push(SYNC_REPLY, PASS)
         return FORWARD
 
     def _function_call(self, position: int, now: float) -> int:
         conversation = self.conversation
-        if conversation.must_wait_for_group():
-            return GATED
-        if conversation.open_executes and conversation.group_writes and not conversation.group_in_transaction:
+        if conversation.must_wait_for_group() or conversation.open_executes:
             return self._gate_flushed(position)
         plan = conversation.plan_of(CALLED_FUNCTION)
         execution = Execution(CALLED_FUNCTION, plan, None)
@@ -532,8 +568,11 @@ class ClientStream:
         """Lease what a start takes; say START, WAIT (``retry_at`` is set), or REFUSE (``_refusal`` is set)."""
         charge: Charge = execution.charge
         statement = execution.statement
-        if statement.ends_transaction:
+        if execution.plan.undeniable:
             return START
+        if self._abandoned is not None and self._waiting_since:
+            self._refusal, self._abandoned, self._waiting_since = self._abandoned, None, 0.0
+            return REFUSE
         while not charge.ready(now, statement.rows_possible):
             need = 1 if statement.rows_possible else 0
             refusal = self.conversation.services.refill(charge.lacking(1, need, need, now))
@@ -558,15 +597,16 @@ class ClientStream:
         """Book the statement, open its record, and note what it means for what comes after it."""
         conversation = self.conversation
         statement = execution.statement
-        if not statement.ends_transaction:
+        if not execution.plan.undeniable:
             execution.charge.spend_statement()
         conversation.denials = 0
-        self._slowed = False
         self._open(execution)
         execution.outside = conversation.transaction == IDLE and not conversation.maybe_in_transaction
         if not statement.pure:
             conversation.group_writes = True
             conversation.unsettled = True
+            if any(part.kind in REDEFINING_KINDS for part in statement.parts):
+                conversation.distrust_names(REDEFINED)
             if statement.controls_transaction and _leaves_transaction(statement):
                 conversation.maybe_in_transaction = True
                 conversation.group_in_transaction = False
@@ -604,6 +644,7 @@ class ClientStream:
         self._forward_to(position)
         conversation.to_server.append(denial.substitute_query(refusal, conversation.nonce))
         conversation.group_ended()
+        conversation.forget_unnamed()
         conversation.replies.push(QUERY_REPLY, PASS).denial = refusal
         return REPLACED
 
@@ -623,13 +664,21 @@ class ClientStream:
         conversation = self.conversation
         if conversation.denials >= DENIALS_BEFORE_END:
             self._fatal(self._start, PROGRAM_LIMIT_EXCEEDED, f"{conversation.denials} statements in a row were denied")
+            return True
+        if conversation.denials < DENIALS_BEFORE_DELAY:
             return False
-        if conversation.denials < DENIALS_BEFORE_DELAY or self._slowed:
-            self._slowed = False
+        if self._slow_until and now >= self._slow_until:
+            self._slow_until = 0.0
             return False
-        self._slowed = True
-        self.retry_at = now + DENIAL_DELAY
+        self._slow_until = self._slow_until or now + DENIAL_DELAY
+        self.retry_at = self._slow_until
         return True
+
+    def abandon(self, refusal: Denial, now: float) -> None:
+        """Refuse the statement that a throttle makes wait, if one does."""
+        if self._waiting_since:
+            self._abandoned = refusal
+            self.feed(b"", now)
 
     # Bytes
 
@@ -642,6 +691,11 @@ class ClientStream:
             return False
         self._gate_flushed(position)
         return True
+
+    def _plain(self, text: bytes) -> bool:
+        """Return whether the server is known to read this text as we do: it reports a change only before Z."""
+        conversation = self.conversation
+        return conversation.plain and not (conversation.unsettled and b"\\" in text)
 
     def _gate_flushed(self, position: int) -> int:
         """Wait for the results of what has been sent; one Flush makes the server send them before a Sync."""
@@ -661,7 +715,7 @@ class ClientStream:
 
     def _forward_to(self, position: int) -> None:
         """Send what precedes ``position`` and has not been sent; the bytes themselves where that is all there is."""
-        if position > self._start:
+        if position > self._start and not self.conversation.ended:
             whole = self._start == 0 and position == len(self._data)
             self.conversation.to_server.append(self._data if whole else self._data[self._start : position])
         self._start = position
@@ -711,15 +765,6 @@ def _leaves_transaction(statement: Statement) -> bool:
     """Return whether it may begin or end a transaction block; what CALL and DO run inside of one cannot."""
     return statement.controls_transaction and any(
         part.kind in TRANSACTION_KINDS or part.kind == UNKNOWN_KIND for part in statement.parts
-    )
-
-
-def _too_many(what: str) -> Denial:
-    return Denial(
-        rule="session",
-        message=what,
-        sqlstate=PROGRAM_LIMIT_EXCEEDED,
-        hint="Close what is no longer used, or use unnamed statements.",
     )
 
 

@@ -5,7 +5,7 @@ from rowgate.session.execution cimport Execution
 from rowgate.session.replies cimport Reply, ReplyQueue
 from rowgate.sql.statement cimport Statement
 
-cdef int IDLE
+cdef int IDLE, BIND_REPLY
 
 cdef class Services:
     cdef public object reader
@@ -38,6 +38,9 @@ cdef class Conversation:
     cdef public long open_executes
     cdef public bint unsettled
     cdef public bint exclusive
+    cdef public bint copying
+    cdef public bint midway
+    cdef public bytes owed
     cdef public Execution cutting
     cdef public bint cancelling
     cdef public bint ended
@@ -54,4 +57,6 @@ cdef class Conversation:
     cpdef bint blocked(self)
     cpdef bint must_wait_for_group(self)
     cpdef undo(self, list dropped)
+    cpdef forget_unnamed(self)
+    cpdef interpose(self, bytes message)
     cpdef group_ended(self)

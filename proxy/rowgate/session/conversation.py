@@ -8,6 +8,7 @@ from rowgate.metering.charge import Charge
 from rowgate.metering.plan import Plan
 from rowgate.session.commands import Command, Report
 from rowgate.session.execution import Execution, Portal
+from rowgate.session.kinds import BIND_REPLY
 from rowgate.session.replies import Reply, ReplyQueue
 from rowgate.sql.statement import Statement
 from rowgate.subject import Subject
@@ -104,6 +105,11 @@ class Conversation:
         self.group_writes = False
         self.group_in_transaction = False
         self.open_executes = 0
+        # The server takes COPY data of the extended protocol: it reads, and ignores, any Sync until the data's end.
+        self.copying = False
+        # A client's message has been forwarded in part; what is to be sent to the server behind its end.
+        self.midway = False
+        self.owed = b""
         # Something that may change how SQL is read is on its way.
         self.unsettled = False
         # A metered result runs inside a transaction: later groups wait until all is answered.
@@ -145,6 +151,13 @@ class Conversation:
         """Return whether a new group has to wait: before it, a result that may be cut runs inside a transaction."""
         return self.exclusive and self.replies.head is not None
 
+    def interpose(self, message: bytes) -> None:
+        """Send a message of our own to the server: never inside one of the client's."""
+        if self.midway:
+            self.owed += message
+        else:
+            self.to_server.append(message)
+
     def report(
         self, kind: str, denial: Denial | None = None, template: str = "", text: str = "", rows: int = 0
     ) -> None:
@@ -152,14 +165,29 @@ class Conversation:
         self.commands.append(Report(kind, denial, template, text, rows))
 
     def undo(self, dropped: Sequence[Reply]) -> None:
-        """Restore the statement map for messages the server skipped, the latest first."""
+        """Restore what names stand for after messages that failed or that the server skipped, the latest first."""
         for reply in reversed(dropped):
             if reply.undo is not None:
                 name, before = reply.undo
+                named: dict[bytes, Any] = self.portals if reply.kind == BIND_REPLY else self.statements
                 if before is None:
-                    self.statements.pop(name, None)
-                elif isinstance(before, Statement):
-                    self.statements[name] = before
+                    named.pop(name, None)
+                else:
+                    named[name] = before
+
+    def forget_unnamed(self) -> None:
+        """A simple Query drops the unnamed statement and portal."""
+        self.statements.pop(b"", None)
+        self.portals.pop(b"", None)
+
+    def distrust_names(self, instead: Statement) -> None:
+        """A statement that may redefine names is on its way: what they stood for is not what they stand for."""
+        for name in self.statements:
+            if name:
+                self.statements[name] = instead
+        for name in self.portals:
+            if name:
+                self.portals[name] = Portal(instead)
 
     def group_ended(self) -> None:
         """Forget the client's extended group: its Sync (or a simple Query) has been forwarded."""

@@ -20,6 +20,7 @@ cdef class Execution:
     cdef public Portal portal
     cdef public Charge charge
     cdef public object entry
+    cdef public bint begun
     cdef public bint metered
     cdef public bint outside
     cdef public object cut

@@ -31,6 +31,7 @@ class Execution:
     """
 
     __slots__ = (
+        "begun",
         "charge",
         "cut",
         "entry",
@@ -50,6 +51,7 @@ class Execution:
         self.portal = portal
         self.charge = Charge(plan)
         self.entry: object = None
+        self.begun = False
         self.metered = False
         self.outside = False
         self.cut: Denial | None = None

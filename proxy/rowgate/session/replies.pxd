@@ -28,4 +28,4 @@ cdef class ReplyQueue:
     @cython.locals(reply=Reply)
     cpdef list drop_to_sync(self)
     @cython.locals(reply=Reply, previous=Reply)
-    cpdef drop_ignored_syncs(self)
+    cpdef bint drop_ignored_syncs(self)

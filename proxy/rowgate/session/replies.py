@@ -78,8 +78,10 @@ class ReplyQueue:
                 dropped.append(reply)
         return dropped
 
-    def drop_ignored_syncs(self) -> None:
+    def drop_ignored_syncs(self) -> bool:
         """Remove the Syncs that the server reads, and ignores, while a COPY FROM of the extended protocol runs.
+
+        Return whether the end of the data is on its way already.
 
         Source: ``CopyGetData`` in the server's copyfromparse.c; libpq sends such a Sync behind every Execute.
         """
@@ -94,3 +96,4 @@ class ReplyQueue:
                 self.length -= 1
             else:
                 previous = reply
+        return previous is not None and previous.following is not None

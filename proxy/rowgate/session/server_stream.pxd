@@ -7,15 +7,13 @@ from rowgate.wire.rows cimport RowScanner
 
 ctypedef const unsigned char* p_uchar
 
-cdef int BIND_REPLY, CALL_REPLY, CLOSE_REPLY, COPY_END, DESCRIBE_REPLY, EXECUTE_REPLY, PARSE_REPLY, QUERY_REPLY, SYNC_REPLY
-cdef int PASS, SWALLOW, SWALLOW_NO_DATA
-cdef int BIND_COMPLETE, CLOSE_COMPLETE, COMMAND_COMPLETE, COPY_DATA, COPY_DONE, COPY_IN_RESPONSE, COPY_OUT_RESPONSE
-cdef int DATA_ROW, EMPTY_QUERY_RESPONSE, ERROR_RESPONSE, FUNCTION_CALL_RESPONSE, IDLE, NO_DATA, NOTICE_RESPONSE
-cdef int NOTIFICATION_RESPONSE, PARAMETER_DESCRIPTION, PARAMETER_STATUS, PARSE_COMPLETE, PORTAL_SUSPENDED
-cdef int READY_FOR_QUERY, ROW_DESCRIPTION
+cdef int CALL_REPLY, COPY_END, DESCRIBE_REPLY, EXECUTE_REPLY, PASS, QUERY_REPLY, SWALLOW, SWALLOW_NO_DATA, SYNC_REPLY
+cdef int COPY_DATA, DATA_ROW, ERROR_RESPONSE, FUNCTION_CALL_RESPONSE, IDLE, NO_DATA, NOTICE_RESPONSE, NOTIFICATION_RESPONSE, PARAMETER_STATUS
+cdef int ANSWER, COMPLETE, CONTINUE, DESCRIBE, MEASURE, READY, RETURN, STRIDE, TAKE_COPY
+cdef bytes TABLE
 cdef int FORWARD, DROP, PAUSE
 cdef int ALLOWED, CUT, FAILED, THROTTLED, WOULD_CUT, WOULD_DENY
-cdef long long HEADER_SIZE, MAX_MESSAGE, NO_BOUND
+cdef long long HEADER_SIZE, MAX_MESSAGE, NO_BOUND, READY_SIZE
 
 @cython.final
 cdef class ServerStream:
@@ -47,16 +45,15 @@ cdef class ServerStream:
     @cython.locals(conversation=Conversation, replies=ReplyQueue, alone=cython.bint)
     cdef _cut(self, Execution execution, object refusal)
 
-    @cython.locals(conversation=Conversation, reply=Reply, dropping=cython.bint)
+    @cython.locals(conversation=Conversation, reply=Reply, dropping=cython.bint, action=cython.int)
     cdef int _message(self, int kind, long long position, long long whole, double now) except -1
-    cdef int _answered(self, Reply reply, int kind, long long position, bint dropping) except -1
-    @cython.locals(conversation=Conversation, portal=Portal, execution=Execution, dropping=cython.bint)
-    cdef int _described(self, Reply reply, long long position, long long whole) except -1
+    @cython.locals(portal=Portal, execution=Execution)
+    cdef _described(self, Reply reply, long long position, long long whole)
     cdef tuple _counted(self, tuple accounts, long long position, long long whole)
     @cython.locals(conversation=Conversation, execution=Execution, portal=Portal, dropping=cython.bint)
-    cdef int _completed(self, Reply reply, int kind, long long position) except -1
+    cdef int _completed(self, Reply reply, long long position) except -1
     @cython.locals(execution=Execution, outcome=cython.int)
-    cdef int _function_result(self, Reply reply, long long position, long long whole, double now) except -1
+    cdef int _returned(self, Reply reply, long long position, long long whole, double now) except -1
     @cython.locals(charge=Charge, outcome=cython.int)
     cdef int _spend(self, Execution execution, long long rows, long long octets, double now) except -1
     @cython.locals(conversation=Conversation, reply=Reply, execution=Execution, charge=Charge)
@@ -66,9 +63,8 @@ cdef class ServerStream:
     @cython.locals(conversation=Conversation, replies=ReplyQueue, reply=Reply, cutting=Execution, execution=Execution,
                    charge=Charge, outcome=cython.int, each=Reply)
     cdef int _error(self, long long position, long long whole, double now) except -1
-    @cython.locals(conversation=Conversation, replies=ReplyQueue, reply=Reply, cutting=Execution, status=cython.int,
-                   outcome=cython.int)
-    cdef int _ready(self, long long position, long long whole) except -1
+    @cython.locals(conversation=Conversation, replies=ReplyQueue, cutting=Execution, status=cython.int, outcome=cython.int)
+    cdef int _ready(self, Reply reply, long long position, long long whole) except -1
     @cython.locals(replies=ReplyQueue)
     cdef _pop(self)
     @cython.locals(charge=Charge, services=Services)
@@ -81,8 +77,9 @@ cdef class ServerStream:
     cdef _withhold(self, long long position, long long whole)
     @cython.locals(whole=cython.bint)
     cdef _forward_to(self, long long position)
-    cdef _violation(self, long long position, str what)
+    cdef int _violation(self, long long position, str what) except -1
     @cython.locals(conversation=Conversation)
-    cdef _fatal(self, long long position, str sqlstate, str what)
+    cdef int _fatal(self, long long position, str sqlstate, str what) except -1
 
+cdef bint _is_fatal(bytes data, long long position, long long whole) except -1
 cdef bint _read_whole(int kind)

@@ -15,13 +15,10 @@ from rowgate.session import commands, denial
 from rowgate.session.conversation import Conversation
 from rowgate.session.execution import Execution, Portal
 from rowgate.session.kinds import (
-    BIND_REPLY,
     CALL_REPLY,
-    CLOSE_REPLY,
     COPY_END,
     DESCRIBE_REPLY,
     EXECUTE_REPLY,
-    PARSE_REPLY,
     PASS,
     QUERY_REPLY,
     SWALLOW,
@@ -29,31 +26,31 @@ from rowgate.session.kinds import (
     SYNC_REPLY,
 )
 from rowgate.session.replies import Reply
+from rowgate.session.transitions import (
+    ANSWER,
+    COMPLETE,
+    CONTINUE,
+    DESCRIBE,
+    MEASURE,
+    READY,
+    RETURN,
+    STRIDE,
+    TABLE,
+    TAKE_COPY,
+)
 from rowgate.verdict import PROTOCOL_VIOLATION, Denial
 from rowgate.wire import messages
 from rowgate.wire.rows import RowScanner
 from rowgate.wire.types import (
-    BIND_COMPLETE,
-    CLOSE_COMPLETE,
-    COMMAND_COMPLETE,
     COPY_DATA,
-    COPY_DONE,
-    COPY_IN_RESPONSE,
-    COPY_OUT_RESPONSE,
     DATA_ROW,
-    EMPTY_QUERY_RESPONSE,
     ERROR_RESPONSE,
     FUNCTION_CALL_RESPONSE,
     IDLE,
     NO_DATA,
     NOTICE_RESPONSE,
     NOTIFICATION_RESPONSE,
-    PARAMETER_DESCRIPTION,
     PARAMETER_STATUS,
-    PARSE_COMPLETE,
-    PORTAL_SUSPENDED,
-    READY_FOR_QUERY,
-    ROW_DESCRIPTION,
 )
 
 HEADER_SIZE = messages.HEADER
@@ -169,12 +166,17 @@ class ServerStream:
         conversation = self.conversation
         reply = conversation.replies.head
         execution: Execution | None = reply.execution if reply is not None else None
-        if reply is None or execution is None or (kind == DATA_ROW and reply.kind < EXECUTE_REPLY):
+        if reply is None or execution is None or TABLE[reply.kind * STRIDE + kind] != MEASURE:
             self._violation(position, "a row that nobody asked for")
             return -1
         if conversation.cutting is not None:
             return self._drop_rows(data, position, kind)
         charge: Charge = execution.charge
+        if not execution.begun:
+            # Not when it was sent: the portal's former portion, sent ahead of it, may not have been complete then.
+            execution.begun = True
+            if execution.portal is not None:
+                charge.begin_part(execution.portal.rows, execution.portal.octets)
         if charge.row_accounts is execution.plan.row_accounts and execution.plan.entity_accounts:
             self._count_entities(execution)
         scanner = self._scanner
@@ -272,11 +274,11 @@ class ServerStream:
         conversation.cutting = execution
         conversation.report(commands.CUT, refusal, execution.statement.template, rows=execution.charge.rows)
         if replies.groups == 0:
-            conversation.to_server.append(denial.substitute_execute(refusal, conversation.nonce))
+            conversation.interpose(denial.substitute_execute(refusal, conversation.nonce))
             replies.push(EXECUTE_REPLY, PASS).denial = refusal
-        elif conversation.exclusive:
+        elif not execution.outside:
             execution.late = True
-            conversation.to_server.append(denial.substitute_query(refusal, conversation.nonce))
+            conversation.interpose(denial.substitute_query(refusal, conversation.nonce))
             replies.push(QUERY_REPLY, PASS).denial = refusal
         if alone and execution.statement.rows_possible:
             conversation.cancelling = True
@@ -286,71 +288,48 @@ class ServerStream:
 
     def _message(self, kind: int, position: int, whole: int, now: float) -> int:
         conversation = self.conversation
-        if kind == READY_FOR_QUERY:
-            return self._ready(position, whole)
         if kind == ERROR_RESPONSE:
             return self._error(position, whole, now)
         if kind in (NOTICE_RESPONSE, NOTIFICATION_RESPONSE, PARAMETER_STATUS):
             return self._aside(kind, position, whole, now)
         reply = conversation.replies.head
         if reply is None:
-            self._violation(position, f"backend message type {chr(kind)!r} that nobody asked for")
-            return DROP
+            return self._violation(position, f"message type {kind} that nobody asked for")
         if reply.denial is not None:
-            self._violation(position, "the server did not refuse the substitute of a denied statement")
-            return DROP
-        if kind == ROW_DESCRIPTION:
-            return self._described(reply, position, whole)
-        if kind in (COMMAND_COMPLETE, EMPTY_QUERY_RESPONSE, PORTAL_SUSPENDED):
-            return self._completed(reply, kind, position)
+            return self._violation(position, "the server did not refuse the substitute of a denied statement")
+        action = TABLE[reply.kind * STRIDE + kind]
+        if action == READY:
+            return self._ready(reply, position, whole)
+        if action == COMPLETE:
+            return self._completed(reply, position)
         dropping = reply.manner == SWALLOW or conversation.cutting is not None
-        if kind == PARSE_COMPLETE:
-            return self._answered(reply, PARSE_REPLY, position, dropping)
-        if kind == BIND_COMPLETE:
-            return self._answered(reply, BIND_REPLY, position, dropping)
-        if kind == CLOSE_COMPLETE:
-            return self._answered(reply, CLOSE_REPLY, position, dropping)
-        if kind == NO_DATA:
-            return self._answered(reply, DESCRIBE_REPLY, position, dropping or reply.manner == SWALLOW_NO_DATA)
-        if kind == PARAMETER_DESCRIPTION:
-            return DROP if dropping else FORWARD
-        if kind == FUNCTION_CALL_RESPONSE:
-            return self._function_result(reply, position, whole, now)
-        if kind == COPY_IN_RESPONSE:
-            if reply.kind == EXECUTE_REPLY:
-                conversation.replies.drop_ignored_syncs()
-            return FORWARD
-        if kind in (COPY_OUT_RESPONSE, COPY_DONE):
-            return DROP if dropping else FORWARD
-        self._violation(position, f"unexpected backend message type {kind}")
-        return DROP
-
-    def _answered(self, reply: Reply, kind: int, position: int, dropping: bool) -> int:  # noqa: FBT001 - a C flag
-        if reply.kind != kind:
-            self._violation(position, f"a reply of kind {kind} where one of kind {reply.kind} was due")
-            return DROP
-        self._pop()
-        return DROP if dropping else FORWARD
-
-    def _described(self, reply: Reply, position: int, whole: int) -> int:
-        """Note whose rows a result holds; the reply to a Describe is done with it."""
-        conversation = self.conversation
-        if reply.kind == DESCRIBE_REPLY:
-            portal = reply.portal
-            if portal is not None:
-                accounts = conversation.plan_of(portal.statement).entity_accounts
-                if accounts:
-                    portal.counted = self._counted(accounts, position, whole)
+        if action == DESCRIBE:
+            self._described(reply, position, whole)
+        elif action == ANSWER:
             self._pop()
-        elif reply.kind == QUERY_REPLY and reply.execution is not None:
-            execution = reply.execution
-            accounts = execution.plan.entity_accounts
-            if accounts:
-                execution.portal = Portal(execution.statement)
-                execution.portal.counted = self._counted(accounts, position, whole)
-                execution.charge.count_entity(())
-        dropping = reply.manner == SWALLOW or conversation.cutting is not None
+            dropping = dropping or (kind == NO_DATA and reply.manner == SWALLOW_NO_DATA)
+        elif action == RETURN:
+            return self._returned(reply, position, whole, now)
+        elif action == TAKE_COPY:
+            conversation.copying = not conversation.replies.drop_ignored_syncs()
+        elif action != CONTINUE:
+            return self._violation(position, f"message type {kind} where reply {reply.kind} was due")
         return DROP if dropping else FORWARD
+
+    def _described(self, reply: Reply, position: int, whole: int) -> None:
+        """Note whose rows a result holds."""
+        portal = reply.portal
+        if reply.kind == DESCRIBE_REPLY:
+            if portal is not None:
+                accounts = self.conversation.plan_of(portal.statement).entity_accounts
+                portal.counted = self._counted(accounts, position, whole) if accounts else None
+            self._pop()
+            return
+        execution = reply.execution
+        if execution is not None and execution.plan.entity_accounts:
+            execution.portal = Portal(execution.statement)
+            execution.portal.counted = self._counted(execution.plan.entity_accounts, position, whole)
+            execution.charge.count_entity(())
 
     def _counted(self, accounts: tuple[Account, ...], position: int, whole: int) -> tuple[Account, ...]:
         if position + whole > len(self._data):
@@ -361,13 +340,12 @@ class ServerStream:
             return accounts
         return self.conversation.services.counted_entities(accounts, origins)
 
-    def _completed(self, reply: Reply, kind: int, position: int) -> int:
+    def _completed(self, reply: Reply, position: int) -> int:
         """A statement is complete, or its portal suspended."""
         conversation = self.conversation
         execution = reply.execution
         if execution is None:
-            self._violation(position, "a completion that nobody asked for")
-            return DROP
+            return self._violation(position, "a completion that nobody asked for")
         dropping = conversation.cutting is not None
         if reply.kind == EXECUTE_REPLY:
             portal = execution.portal
@@ -385,11 +363,12 @@ class ServerStream:
             execution.portal = None
         return DROP if dropping else FORWARD
 
-    def _function_result(self, reply: Reply, position: int, whole: int, now: float) -> int:
+    def _returned(self, reply: Reply, position: int, whole: int, now: float) -> int:
+        """A function's result: one value, charged as one row."""
         execution = reply.execution
-        if reply.kind != CALL_REPLY or execution is None:
-            self._violation(position, "a function's result that nobody asked for")
-            return DROP
+        if execution is None:
+            return self._violation(position, "a function's result that nobody asked for")
+        self._count_entities(execution)
         outcome = self._spend(execution, 1, whole, now)
         if execution.cut is not None and execution.outside:
             # It cannot be undone: it was one message, and has committed. The client is told so.
@@ -419,7 +398,9 @@ class ServerStream:
             self._parameter(position, whole)
             if execution is None or execution.statement.settings_only:
                 return FORWARD  # the client's own word comes back: nothing leaves the database with it
-        if execution is not None and execution.cut is None and kind == NOTICE_RESPONSE:
+        if kind == NOTICE_RESPONSE and conversation.cutting is not None:
+            return DROP  # of what runs on behind a cut, and would not have run behind an error
+        if execution is not None and execution.metered and execution.cut is None and kind == NOTICE_RESPONSE:
             return self._spend(execution, 0, whole, now)
         charge = execution.charge if execution is not None else conversation.ambient
         if charge is None or self._affords(charge, whole, now):
@@ -433,6 +414,8 @@ class ServerStream:
 
     def _affords(self, charge: Charge, octets: int, now: float) -> bool:
         """Charge text that can be dropped but not wait; return whether it may pass."""
+        if charge.over_caps(0, octets) is not None:
+            return False
         charge.measure(now)
         if charge.room_octets < octets:
             short = charge.lacking(0, 0, octets, now)
@@ -453,7 +436,10 @@ class ServerStream:
         reply = replies.head
         if reply is None:
             return FORWARD
+        if _is_fatal(self._data, position, whole):
+            return FORWARD  # the server ends the session: that, and no denial, is what the client must know
         cutting = conversation.cutting
+        conversation.copying = False
         own = reply.denial
         if cutting is not None and not cutting.late:
             own = cutting.cut
@@ -485,17 +471,12 @@ class ServerStream:
             conversation.open_executes = 0
         return outcome
 
-    def _ready(self, position: int, whole: int) -> int:
+    def _ready(self, reply: Reply, position: int, whole: int) -> int:
         """ReadyForQuery: a group is answered."""
         conversation = self.conversation
         replies = conversation.replies
-        reply = replies.head
-        if reply is None or reply.kind < SYNC_REPLY or position + whole > len(self._data):
-            self._violation(position, "ReadyForQuery that nobody asked for")
-            return DROP
-        if reply.denial is not None:
-            self._violation(position, "the server did not refuse the substitute of a denied statement")
-            return DROP
+        if whole != READY_SIZE:
+            return self._violation(position, f"ReadyForQuery of {whole} bytes")
         if reply.execution is not None:
             self._close(reply.execution, ALLOWED)
         self._pop()
@@ -512,8 +493,7 @@ class ServerStream:
                 self._say(position, cutting.cut)
                 self._start = position
             else:
-                self._fatal(position, PROTOCOL_VIOLATION, "a result that passed its limit could not be undone")
-                return DROP
+                return self._fatal(position, PROTOCOL_VIOLATION, "a result that passed its limit could not be undone")
         if replies.head is None:
             conversation.maybe_in_transaction = status != IDLE
             conversation.exclusive = False
@@ -596,20 +576,30 @@ class ServerStream:
             self.conversation.to_client.append(self._data if whole else self._data[self._start : position])
         self._start = position
 
-    def _violation(self, position: int, what: str) -> None:
+    def _violation(self, position: int, what: str) -> int:
         self.conversation.report(commands.VIOLATION, text=f"server: {what}")
-        self._fatal(position, PROTOCOL_VIOLATION, f"protocol error between proxy and server: {what}")
+        return self._fatal(position, PROTOCOL_VIOLATION, f"protocol error between proxy and server: {what}")
 
-    def _fatal(self, position: int, sqlstate: str, what: str) -> None:
+    def _fatal(self, position: int, sqlstate: str, what: str) -> int:
+        """End the session: the client is told why, the server sees a Terminate; the message itself is dropped."""
         conversation = self.conversation
         self._forward_to(position)
         conversation.to_client.append(denial.fatal(sqlstate, what))
         conversation.to_server.append(messages.TERMINATE)
         conversation.commands.append(commands.EndSession(what))
         conversation.ended = True
+        return DROP
 
 
 NO_BOUND = 1 << 60
+READY_SIZE = 6  # type, length, transaction status
+
+
+def _is_fatal(data: bytes, position: int, whole: int) -> bool:
+    """Return whether an ErrorResponse is one after which the server closes the connection."""
+    if whole > MAX_READ:
+        return False
+    return messages.error_fields(data[position + HEADER_SIZE : position + whole]).get("V") in {"FATAL", "PANIC"}
 
 
 def _read_whole(kind: int) -> bool:

@@ -80,6 +80,7 @@ class Session:
     def user_cancelled(self, now: float) -> None:
         """The client cancels: what a throttle holds ends now, what runs is the server's to end."""
         self.server.abandon(_CANCELLED, now)
+        self.client.abandon(_CANCELLED, now)
 
     def judged_by(self, judge: Judge) -> None:
         """Take the judge of a new policy; what runs keeps the plan it has."""

@@ -20,8 +20,6 @@ from rowgate.wire.startup import (
 )
 from rowgate.wire.types import BACKEND_KEY_DATA, IDLE, PARAMETER_STATUS, PASSWORD, READY_FOR_QUERY
 
-# SSLRequest and GSSENCRequest, once each: a client that goes on asking is none.
-MAX_ENCRYPTION_REQUESTS: Final = 2
 # A password, md5 or SASL response; the server's own bound (PG_MAX_AUTH_TOKEN_LENGTH).
 MAX_AUTHENTICATION: Final = 65_535
 # What the server sends before its first ReadyForQuery: an error, parameters, a key.
@@ -34,7 +32,7 @@ class Reception:
     def __init__(self) -> None:
         self.to_client: list[bytes] = []
         self._buffer = b""
-        self._asked = 0
+        self._asked: set[bool] = set()  # SSLRequest and GSSENCRequest, once each, as the server has it
 
     def feed(self, data: bytes) -> Startup | CancelRequest | None:
         """Take bytes from the client.
@@ -51,9 +49,9 @@ class Reception:
             wanted = parse_packet(packet)
             if not isinstance(wanted, EncryptionRequest):
                 return wanted
-            self._asked += 1
-            if self._asked > MAX_ENCRYPTION_REQUESTS:
+            if wanted.gss in self._asked:
                 raise StartupError("encryption was asked for again after it had been refused")
+            self._asked.add(wanted.gss)
             if self._buffer:
                 # Plain text behind the request could be an attacker's, meant to be taken for the client's.
                 raise StartupError("received data behind an encryption request", "08P01")

@@ -1,0 +1,238 @@
+"""A client that believes nothing: every reply must be the one that is due, and what it was told is what it knows.
+
+It follows the protocol as libpq does (a queue of what was asked), and keeps the writes it believes committed: a server
+that committed anything else has done something behind its back.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from support import core_messages as m
+from support.core_server import RETURNS, WRITES, Known, ServerError, known, split_text
+
+SYNC = "S"
+QUERY = "Q"
+COPY_END = "c"  # where the client has ended a COPY FROM
+
+
+@dataclass
+class Asked:
+    """One request and how far its answer has come."""
+
+    kind: str
+    statements: list[Known] = field(default_factory=list)
+    unreadable: bool = False
+    portal: str = ""
+    described: bool = False
+    failed: bool = False
+    copying: bool = False
+
+
+@dataclass
+class Outcome:
+    """What became of one execution: rows, and how it ended."""
+
+    rows: int = 0
+    end: str = ""
+
+
+class StrictClient:
+    """Feed it what was sent (``asks``) and what came back (``hears``)."""
+
+    def __init__(self) -> None:
+        self.queue: deque[Asked] = deque()
+        self.committed: list[int] = []
+        self.status = "I"
+        self.outcomes: dict[int, Outcome] = {}
+        self.errors: list[dict[str, str]] = []
+        self.rows = 0
+        self.answered = 0
+        self.fatal = False
+        self.copying = False
+        self._pending: list[int] = []
+        self._skipping = False
+        self._statements: dict[str, list[Known]] = {}
+        self._portals: dict[str, list[Known]] = {}
+        self._data = bytearray()
+
+    # What was asked
+
+    def asks(self, message: bytes) -> None:
+        """Note one message that is being sent."""
+        ((kind, body),) = m.split(message)
+        if self._skipping and kind != SYNC:
+            return
+        if kind == SYNC:
+            self._skipping = False
+            if self.copying and self._in_extended_copy():
+                return  # the server reads it, and ignores it
+        if kind in {"c", "f"}:
+            self.copying = False
+            if self.queue:
+                self.queue.append(Asked(COPY_END))
+        elif kind == "P":
+            name, text = body.decode().split("\0")[:2]
+            self._statements[name] = _read(text)
+            self.queue.append(Asked(kind))
+        elif kind == "B":
+            portal, name = _names(body)
+            self._portals[portal] = self._statements.get(name, [])
+            self.queue.append(Asked(kind, portal=portal))
+        elif kind in {"D", "C"}:
+            self.queue.append(Asked(kind, portal=body[:1].decode()))
+        elif kind == "E":
+            name = body[:-5].decode()
+            self.queue.append(Asked(kind, list(self._portals.get(name, [])), portal=name))
+        elif kind == QUERY:
+            try:
+                self.queue.append(Asked(kind, split_text(body[:-1].decode())))
+            except ServerError:
+                self.queue.append(Asked(kind, unreadable=True))
+        elif kind in {SYNC, "F"}:
+            self.queue.append(Asked(kind))
+
+    # What is heard
+
+    def hears(self, data: bytes) -> None:
+        """Take bytes; every whole message is checked."""
+        self._data += data
+        while len(self._data) >= 5 and len(self._data) > int.from_bytes(self._data[1:5], "big"):
+            whole = 1 + int.from_bytes(self._data[1:5], "big")
+            message = bytes(self._data[:whole])
+            del self._data[:whole]
+            while self.queue and self.queue[0].kind == COPY_END:
+                self.queue.popleft()
+            self._heard(chr(message[0]), message[5:])
+
+    @property
+    def satisfied(self) -> bool:
+        """Whether everything that ends with ReadyForQuery has had it."""
+        return not any(asked.kind in {SYNC, QUERY, "F"} for asked in self.queue) and not self._data
+
+    def _heard(self, kind: str, body: bytes) -> None:
+        if kind == "N":
+            return
+        assert self.queue, f"{kind!r} that nobody asked for"
+        head = self.queue[0]
+        if kind == "E":
+            self._error(head, m.fields(body))
+        elif kind == "Z":
+            self._ready(head, body.decode())
+        elif kind == "V":
+            assert head.kind == "F", head
+            assert not head.failed, head
+            self.rows += 1
+        elif kind in "123":
+            assert head.kind == {"1": "P", "2": "B", "3": "C"}[kind], (kind, head)
+            self.queue.popleft()
+        elif kind == "t":
+            assert head.kind == "D", (kind, head)
+        elif kind in "Tn" and head.kind == "D":
+            self.queue.popleft()
+        else:
+            self._result(head, kind, body)
+
+    def _result(self, head: Asked, kind: str, body: bytes) -> None:
+        assert head.kind in {"E", QUERY}, (kind, head)
+        assert not head.failed, (kind, head)
+        if kind == "I":
+            return
+        assert head.statements, (kind, head)
+        statement = head.statements[0]
+        if kind == "T":
+            assert head.kind == QUERY, head
+            assert statement.kind in RETURNS, head
+            head.described = True
+        elif kind in "Dd":
+            assert kind == "D" or head.copying, head
+            assert head.described or head.kind == "E" or head.copying, head
+            outcome = self.outcomes.setdefault(statement.number, Outcome())
+            assert body[0 if kind == "d" else 6 :].startswith(b"q%d r%d " % (statement.number, outcome.rows)), (body, statement)
+            outcome.rows += 1
+            self.rows += 1
+        elif kind == "H":
+            head.copying = True
+        elif kind == "G":
+            assert statement.kind == "copy_from", head
+            self._copy_begins(head)
+        elif kind == "c":
+            assert head.copying, head
+        elif kind in "Cs":
+            self._complete(head, statement, kind, body)
+        else:
+            raise AssertionError(f"{kind!r} for {head}")
+
+    def _in_extended_copy(self) -> bool:
+        return bool(self.queue) and self.queue[0].kind == "E"
+
+    def _copy_begins(self, head: Asked) -> None:
+        """The server ignores each Sync until the client ends the COPY; it may have done so already."""
+        asked = list(self.queue)
+        end = next((index for index, each in enumerate(asked) if each.kind == COPY_END), -1)
+        self.copying = end < 0
+        if head.kind == "E":
+            before, after = (asked, []) if end < 0 else (asked[:end], asked[end:])
+            self.queue = deque([each for each in before if each.kind != SYNC] + after)
+
+    def _complete(self, head: Asked, statement: Known, kind: str, body: bytes) -> None:
+        self.copying = False
+        outcome = self.outcomes.setdefault(statement.number, Outcome())
+        tag = body[:-1].decode() if kind == "C" else ""
+        if statement.kind in {"begin", "commit", "rollback"}:
+            assert tag in {statement.tag, "ROLLBACK"}, (tag, statement)
+            if tag == "COMMIT":
+                self.committed += self._pending
+            if tag != "BEGIN":
+                self._pending.clear()
+        else:
+            assert kind == "s" or tag == statement.tag, (tag, statement)
+            if statement.kind in WRITES and not outcome.end:
+                self._pending.append(statement.number)
+            if kind == "C" and statement.kind in RETURNS:
+                assert outcome.rows == statement.rows, f"told complete with {outcome.rows} rows of {statement}"
+            outcome.end = kind
+        if head.kind == "E":
+            self.queue.popleft()
+        else:
+            head.statements.pop(0)
+            head.described = head.copying = False
+
+    def _error(self, head: Asked, fields: dict[str, str]) -> None:
+        self.errors.append(fields)
+        self.copying = False
+        if fields["V"] == "FATAL":
+            self.fatal = True
+            return
+        assert not head.failed, f"a second error for {head}: {fields}"
+        self._pending.clear()
+        if head.kind in {QUERY, "F"}:
+            head.failed = True
+            return
+        assert head.kind != SYNC, f"an error for a Sync: {fields}"
+        while self.queue and self.queue[0].kind != SYNC:
+            self.queue.popleft()
+        if not self.queue:
+            self._skipping = True
+
+    def _ready(self, head: Asked, status: str) -> None:
+        assert head.kind in {SYNC, QUERY, "F"}, f"ReadyForQuery for {head}"
+        assert head.kind != QUERY or head.failed or not head.statements, f"ReadyForQuery before the end of {head}"
+        self.queue.popleft()
+        self.answered += 1
+        self.status = status
+        if status == "I":
+            self.committed += self._pending
+            self._pending.clear()
+        assert status != "E" or not self._pending, "a failed transaction that kept writes"
+
+
+def _names(body: bytes) -> list[str]:
+    portal, name = body.split(b"\0")[:2]
+    return [portal.decode(), name.decode()]
+
+
+def _read(text: str) -> list[Known]:
+    try:
+        return [known(text)]
+    except ServerError:
+        return []
