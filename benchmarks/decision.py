@@ -90,6 +90,7 @@ class Bench:
             self.accounts.refill,
             lambda name: definition(Kind.RULE, {"name": name}),
             lambda accounts, _: tuple(accounts),
+            lambda _: None,
         )
         facts = definition(Kind.SESSION, {"session": subject.session, "user": subject.user})
         self.judge = evaluator.judge_for(subject)

@@ -108,7 +108,8 @@ def test_caps_in_monitor_do_not_hide_enforced_ones(turned: bool) -> None:
 def test_accounts_go_where_they_are_spent() -> None:
     policy = ENFORCE + ENTITIES + "limits:\n"
     for name, measure in (("a", "rows"), ("b", "rows(customer)"), ("c", "bytes"), ("d", "statements")):
-        policy += f"  - {{name: {name}, scope: [user], measure: {measure}, windows: {{1h: {{limit: 9, on_exceed: block}}}}}}\n"
+        policy += f"  - {{name: {name}, scope: [user], measure: {measure}, "
+        policy += "windows: {1h: {limit: 9, on_exceed: block}}}\n"
     world = World(policy)
     plan = world.evaluator.judge_for(KIM).plan(statement())
     found = (plan.row_accounts, plan.entity_accounts, plan.octet_accounts, plan.statement_accounts)

@@ -60,7 +60,10 @@ CHECKPOINT: Final = 5.0
 MAX_CANCELS: Final = 64
 # Rule definitions kept for the journal; policies have tens of rules.
 MAX_RULES: Final = 4_096
+# Seconds that a connection without a start-up packet has left once the proxy drains.
+DRAIN_STARTUP: Final = 2.0
 ADMIN_SHUTDOWN: Final = "57P01"
+CANNOT_CONNECT_NOW: Final = "57P03"
 
 
 class Worker:
@@ -160,8 +163,9 @@ class Worker:
                             async with asyncio.timeout(HOUSEKEEPING / 10):
                                 await self._drained.wait()
                         except TimeoutError:
+                            late = self.clock.monotonic() - started > DRAIN_STARTUP
                             for link in list(self.links):
-                                self._end_if_idle(link)
+                                self._end_if_idle(link, unstarted=late)
             except TimeoutError:
                 pass
         left = len(self.links)
@@ -200,7 +204,7 @@ class Worker:
         if startup.replication:
             reason, sqlstate = "replication connections are not relayed: connect to the server directly", "0A000"
         elif self._draining:
-            reason, sqlstate = "the proxy is shutting down", "57P03"
+            reason, sqlstate = "the proxy is shutting down", CANNOT_CONNECT_NOW
         elif len(self.links) > self.settings.max_sessions:
             reason, sqlstate = f"more than {self.settings.max_sessions} sessions", "53300"
         elif rule is None and self._refuses_unmatched():
@@ -247,16 +251,8 @@ class Worker:
             "client": subject.client,
             "pid": admission.greeting.process,
         }
-        services = Services(
-            reader=database.reader,
-            journal=self.journal,
-            journal_errors=(JournalError,),
-            refill=self.accounts.refill,
-            define_rule=self._rule,
-            counted_entities=database.counted,
-        )
         judge = self.evaluator.judge_for(subject)
-        session = Session(subject, services, judge, definition(Kind.SESSION, facts), secrets.token_hex(8))
+        session = Session(subject, self._services(database), judge, definition(Kind.SESSION, facts), secrets.token_hex(8))
         session.conversation.transaction = admission.transaction
         for name, value in admission.parameters.items():
             session.conversation.set_parameter(name, value)
@@ -372,11 +368,11 @@ class Worker:
     def _refuses_unmatched(self) -> bool:
         return self.snapshot.unmatched_clients == "refuse" and self.snapshot.mode is Mode.ENFORCE
 
-    def _end_if_idle(self, link: Link) -> None:
+    def _end_if_idle(self, link: Link, *, unstarted: bool = False) -> None:
         session = link.session
         if session is None:
-            if link.admission is None:
-                link.end("drained before start-up")
+            if unstarted and link.admission is None:
+                link.refuse(denial.fatal(CANNOT_CONNECT_NOW, "the proxy is shutting down"), "drained before start-up")
             return
         conversation = session.conversation
         if conversation.replies.head is None and conversation.transaction == IDLE and not conversation.group_open:
@@ -388,6 +384,20 @@ class Worker:
 
     def _evaluator(self, snapshot: Snapshot) -> Evaluator:
         return Evaluator(snapshot, guards_for(snapshot, self.accounts.of), self._guard_failed)
+
+    def _services(self, database: Database) -> Services:
+        """Return what sessions of a database share."""
+        if database.services is None:
+            database.services = Services(
+                reader=database.reader,
+                journal=self.journal,
+                journal_errors=(JournalError,),
+                refill=self.accounts.refill,
+                define_rule=self._rule,
+                counted_entities=database.counted,
+                changes=database.changes,
+            )
+        return database.services
 
     def _factor(self, limit: Limit, values: Mapping[Dimension, str]) -> float:
         if not self.snapshot.exemptions:

@@ -1,4 +1,4 @@
-"""Whole conversations against a model of the server: nothing hangs, nothing is misattributed, nothing commits unseen."""
+"""Whole conversations with a model of the server: nothing hangs, is misattributed, or commits unseen."""
 
 import random
 import re
@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rowgate.ledger.interface import WindowSpec
-from support.core_plays import CONVERSATIONS, Group, written
+from rowgate.session.client_stream import REDEFINED
+from support.core_plays import CONVERSATIONS, Group, named, pipelines, written
 from support.core_theatre import Stage, Theatre, check_unchanged, transcript
 from support.playbook import ENFORCE, ENTITIES, MONITOR, World, limit
 
@@ -18,7 +19,7 @@ NO_COPY = "statements:\n  - {name: all, deny: [copy_to]}\n"
 
 
 def play(policy: str, conversations: list[list[Group]], seed: int, filler: bytes = b"") -> tuple[World, list[Stage]]:
-    rng = random.Random(seed)
+    rng = random.Random(seed)  # noqa: S311 - an order of events, no secret
     world = World(policy)
     stages = [Stage(world, written(groups), rng, filler=filler) for groups in conversations]
     Theatre(stages, rng).play()
@@ -114,3 +115,18 @@ def test_chunks_make_no_difference(groups: list[Group], one: int, other: int, po
     assert left.heard == right.heard, transcript(left) + transcript(right)
     if policy == MONITOR + limit():
         assert [spent(world) for world in (first, second)] == [left.client.rows] * 2, transcript(left)
+
+
+@settings(deadline=None)
+@given(pipelines(), SEEDS, st.sampled_from((ENFORCE + CAPS, ENFORCE + limit(amount="60"), ENFORCE + NO_COPY)))
+def test_pipelines(groups: list[Group], seed: int, policy: str) -> None:
+    play(policy, [groups], seed)
+
+
+@settings(deadline=None)
+@given(named(), SEEDS, st.sampled_from((ENFORCE + CAPS, ENFORCE + ENTITIES + limit("rows(customer)", "60"), MONITOR)))
+def test_named_statements(groups: list[Group], seed: int, policy: str) -> None:
+    _, (stage,) = play(policy, [groups], seed)
+    for name, known in stage.session.conversation.statements.items():
+        if known is not REDEFINED:
+            assert (known.bound == 1) == (stage.server.statements[name.decode()].kind == "one"), transcript(stage)

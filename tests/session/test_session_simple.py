@@ -4,6 +4,7 @@ import pytest
 
 from rowgate.journal.record import Verdict
 from rowgate.session import commands
+from support.core_accounts import FallibleStore
 from support.core_messages import (
     COPY_DONE,
     COPY_OUT,
@@ -166,7 +167,7 @@ def test_a_chain_inside_its_limit_ends_as_a_simple_query_does() -> None:
     book.says_to_client(row_description(LOG), rows(3), complete("DELETE 3"), ready())
 
 
-@pytest.mark.parametrize("text", [r"SELECT f(1); SELECT '\'", "LISTEN x; DELETE FROM log RETURNING id"])
+@pytest.mark.parametrize("text", [r"SELECT f(1); SELECT '\'", "LOCK TABLE log; DELETE FROM log RETURNING id"])
 def test_a_text_that_a_chain_would_change_is_refused(text: str) -> None:
     book = Playbook(ENFORCE + limit())
     book.client(query(text))
@@ -241,26 +242,22 @@ def test_a_user_who_cancels_a_held_result_gets_its_end() -> None:
 
 @pytest.mark.parametrize("message", [SELECT, query("DELETE FROM log RETURNING id"), function_call()])
 def test_a_ledger_that_fails_denies_and_nobody_hangs(message: bytes) -> None:
-    from support.core_accounts import FallibleStore
-
-    world = World(ENFORCE + limit())
+    world = World()
     store = FallibleStore(world.clock)
-    world = World(ENFORCE + limit(), clock=world.clock, store=store)
-    book = Playbook(world=world)
+    book = Playbook(world=World(ENFORCE + limit(), clock=world.clock, store=store))
     store.broken = True
     book.client(message)
-    assert not book.session.client.gated
-    book.to_server()
-    book.server(error("42601"), ready())
-    assert kinds(book.to_client()) in {"EZ", "E"}
+    assert kinds(book.to_server()) in {"Q", "EH"}, "a substitute"
+    book.server(error("42601"))
+    assert kinds(book.to_server()) in {"", "S"}
+    book.server(ready())
+    assert kinds(book.to_client()) == "EZ"
     store.broken = False
     book.wait(1).client(SELECT)
     assert book.to_server().endswith(SELECT)
 
 
 def test_a_ledger_that_fails_in_mid_result_cuts_it() -> None:
-    from support.core_accounts import FallibleStore
-
     world = World()
     store = FallibleStore(world.clock)
     book = Playbook(world=World(ENFORCE + limit(amount="6400"), clock=world.clock, store=store))

@@ -98,7 +98,7 @@ def read(text: str, catalogue: Catalogue | None = Catalogue()) -> Statement:  # 
         ("EXECUTE p(1)", "execute", False, -1),
         ("PREPARE p AS SELECT 1", "prepare", False, 0),
         ("CALL p()", "call", False, -1),
-        ("DO 'BEGIN END'", "do", False, -1),
+        ("DO 'BEGIN END'", "do", False, 0),
         ("EXPLAIN SELECT a FROM t", "explain", True, -1),
         ("EXPLAIN ANALYZE DELETE FROM t", "explain", False, -1),
         ("EXPLAIN (ANALYZE) SELECT f(1)", "explain", False, -1),

@@ -23,6 +23,7 @@ class Asked:
     statements: list[Known] = field(default_factory=list)
     unreadable: bool = False
     portal: str = ""
+    name: str = ""
     described: bool = False
     failed: bool = False
     copying: bool = False
@@ -60,29 +61,27 @@ class StrictClient:
     def asks(self, message: bytes) -> None:
         """Note one message that is being sent."""
         ((kind, body),) = m.split(message)
-        if self._skipping and kind != SYNC:
+        ignored = self.copying and self._in_extended_copy() if kind == SYNC else self._skipping
+        if ignored:
             return
-        if kind == SYNC:
-            self._skipping = False
-            if self.copying and self._in_extended_copy():
-                return  # the server reads it, and ignores it
+        self._skipping = False
+        self._ask(kind, body)
+
+    def _ask(self, kind: str, body: bytes) -> None:
         if kind in {"c", "f"}:
             self.copying = False
             if self.queue:
                 self.queue.append(Asked(COPY_END))
         elif kind == "P":
             name, text = body.decode().split("\0")[:2]
-            self._statements[name] = _read(text)
-            self.queue.append(Asked(kind))
+            self.queue.append(Asked(kind, _read(text), name=name))
         elif kind == "B":
             portal, name = _names(body)
-            self._portals[portal] = self._statements.get(name, [])
-            self.queue.append(Asked(kind, portal=portal))
+            self.queue.append(Asked(kind, portal=portal, name=name))
         elif kind in {"D", "C"}:
-            self.queue.append(Asked(kind, portal=body[:1].decode()))
+            self.queue.append(Asked(kind, portal=body[:1].decode(), name=body[1:-1].decode()))
         elif kind == "E":
-            name = body[:-5].decode()
-            self.queue.append(Asked(kind, list(self._portals.get(name, [])), portal=name))
+            self.queue.append(Asked(kind, portal=body[:-5].decode()))
         elif kind == QUERY:
             try:
                 self.queue.append(Asked(kind, split_text(body[:-1].decode())))
@@ -124,7 +123,7 @@ class StrictClient:
             self.rows += 1
         elif kind in "123":
             assert head.kind == {"1": "P", "2": "B", "3": "C"}[kind], (kind, head)
-            self.queue.popleft()
+            self._defined(self.queue.popleft())
         elif kind == "t":
             assert head.kind == "D", (kind, head)
         elif kind in "Tn" and head.kind == "D":
@@ -132,11 +131,24 @@ class StrictClient:
         else:
             self._result(head, kind, body)
 
+    def _defined(self, asked: Asked) -> None:
+        """A name stands for what the server has confirmed, and for nothing else."""
+        if asked.kind == "P":
+            self._statements[asked.name] = asked.statements
+        elif asked.kind == "B":
+            self._portals[asked.portal] = self._statements[asked.name]
+            for statement in self._portals[asked.portal]:
+                self.outcomes.pop(statement.number, None)
+        elif asked.portal == "S":
+            self._statements.pop(asked.name, None)
+
     def _result(self, head: Asked, kind: str, body: bytes) -> None:
         assert head.kind in {"E", QUERY}, (kind, head)
         assert not head.failed, (kind, head)
         if kind == "I":
             return
+        if head.kind == "E" and not head.statements:
+            head.statements = list(self._portals.get(head.portal, []))
         assert head.statements, (kind, head)
         statement = head.statements[0]
         if kind == "T":
@@ -147,7 +159,10 @@ class StrictClient:
             assert kind == "D" or head.copying, head
             assert head.described or head.kind == "E" or head.copying, head
             outcome = self.outcomes.setdefault(statement.number, Outcome())
-            assert body[0 if kind == "d" else 6 :].startswith(b"q%d r%d " % (statement.number, outcome.rows)), (body, statement)
+            assert body[0 if kind == "d" else 6 :].startswith(b"q%d r%d " % (statement.number, outcome.rows)), (
+                body,
+                statement,
+            )
             outcome.rows += 1
             self.rows += 1
         elif kind == "H":

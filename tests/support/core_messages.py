@@ -1,4 +1,4 @@
-"""Messages of both directions for tests of the sans-I/O core, written from the manual and not with the code under test."""
+"""Messages of both directions for tests of the sans-I/O core, written from the manual, not with the code tested."""
 
 import struct
 from collections.abc import Iterator

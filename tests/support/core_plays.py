@@ -106,3 +106,40 @@ def written(groups: Sequence[Group]) -> list[Act]:
 
 def _whole(data: bytes) -> list[bytes]:
     return [m.message(kind, body) for kind, body in m.split(data)]
+
+
+@st.composite
+def pipelines(draw: st.DrawFn) -> list[Group]:
+    """Up to fifty groups sent without waiting for one answer, perhaps inside one transaction."""
+    groups = draw(
+        st.lists(st.one_of(simple(st.one_of(READS, WRITES)), extended(st.one_of(READS, WRITES))), max_size=50)
+    )
+    begin, end = draw(st.sampled_from((("", ""), ("BEGIN", "COMMIT"), ("BEGIN", "ROLLBACK"), ("BEGIN", ""))))
+    groups = [_fixed(begin), *groups, _fixed(end)]
+    return [_hurried(group) for group in groups]
+
+
+def _fixed(text: str) -> Group:
+    return lambda numbers: [Act((m.query(text),))] if text else []
+
+
+def _hurried(group: Group) -> Group:
+    return lambda numbers: [Act(act.messages, wait=False) for act in group(numbers)]
+
+
+@st.composite
+def named(draw: st.DrawFn) -> list[Group]:
+    """Statements prepared once, bound again and again, closed and prepared anew, in groups that may fail."""
+    uses = draw(st.lists(st.tuples(st.integers(0, 2), st.booleans(), st.booleans(), st.booleans(), READS), max_size=12))
+
+    def write(numbers: "count[int]") -> list[Act]:
+        acts = []
+        for which, prepares, closes, waits, text in uses:
+            name = f"s{which}"
+            before = [m.parse("SELEC")] if prepares and closes and waits else []
+            prepared = [m.parse(text(next(numbers)), name)] if prepares else []
+            closed = [m.close_statement(name)] if closes else []
+            acts.append(Act((*before, *closed, *prepared, m.bind("", name), m.describe(), m.execute(), m.SYNC), waits))
+        return acts
+
+    return [write]

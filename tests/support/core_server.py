@@ -6,7 +6,7 @@ number that comes back in its rows and its tag, so whoever reads the replies kno
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -97,7 +97,7 @@ class ModelServer:
     def __post_init__(self) -> None:
         self._buffer = bytearray()
         self._pending: list[int] = []
-        self._statements: dict[str, Known] = {}
+        self.statements: dict[str, Known] = {}
         self._portals: dict[str, ModelPortal] = {}
         self._skipping = False
         self._extended = False
@@ -192,7 +192,7 @@ class ModelServer:
         elif kind == "E":
             yield from self._execute(body[:-5].decode(), int.from_bytes(body[-4:], "big"))
         elif kind == "C":
-            (self._portals if body[:1] == b"P" else self._statements).pop(body[1:-1].decode(), None)
+            (self._portals if body[:1] == b"P" else self.statements).pop(body[1:-1].decode(), None)
             self._say(m.CLOSED)
         elif kind == "H":
             self._flush()
@@ -209,7 +209,7 @@ class ModelServer:
     # Simple
 
     def _query(self, text: str) -> Iterator[None]:
-        self._statements.pop("", None)
+        self.statements.pop("", None)
         self._portals.pop("", None)
         statements = split_text(text)
         if not statements:
@@ -229,20 +229,20 @@ class ModelServer:
 
     def _parse(self, name: str, text: str) -> None:
         if not name:
-            self._statements.pop("", None)
+            self.statements.pop("", None)
         statements = split_text(text)
         if len(statements) != 1:
             raise ServerError("42601", "cannot insert multiple commands into a prepared statement")
         self._alive(statements[0])
-        if name in self._statements:
+        if name in self.statements:
             raise ServerError("42P05", f"prepared statement {name} already exists")
-        self._statements[name] = statements[0]
+        self.statements[name] = statements[0]
         self._say(m.PARSED)
 
     def _bind(self, portal: str, name: str) -> None:
-        if name not in self._statements:
+        if name not in self.statements:
             raise ServerError("26000", f"prepared statement {name} does not exist")
-        statement = self._statements[name]
+        statement = self.statements[name]
         self._alive(statement)
         if portal and portal in self._portals:
             raise ServerError("42P03", f"cursor {portal} already exists")
@@ -251,9 +251,9 @@ class ModelServer:
 
     def _describe(self, what: str, name: str) -> None:
         if what == "S":
-            if name not in self._statements:
+            if name not in self.statements:
                 raise ServerError("26000", f"prepared statement {name} does not exist")
-            statement = self._statements[name]
+            statement = self.statements[name]
             self._say(m.NO_PARAMETERS)
         else:
             if name not in self._portals:
@@ -298,7 +298,7 @@ class ModelServer:
             self._commit()
         self._say(m.complete(tag))
 
-    def _rows(self, statement: Known, portal: ModelPortal, limit: int) -> Iterator[None]:
+    def _rows(self, statement: Known, portal: ModelPortal, limit: int) -> Generator[None, None, bool]:
         copying = statement.kind == "copy_to"
         if portal.left < 0:
             portal.left = statement.rows

@@ -10,6 +10,7 @@ Everything below the session is real: the SQL reader, the accounts over a ledger
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, ip_address
+from itertools import pairwise
 from typing import Any, Self
 
 from rowgate.clock import ManualClock
@@ -46,12 +47,10 @@ MONITOR = "version: 1\nmode: monitor\nunmatched_clients: admit\n"
 ENFORCE = "version: 1\nmode: enforce\nunmatched_clients: admit\n"
 
 
-def limit(
-    measure: str = "rows", amount: str = "10", window: str = "1h", action: str = "block", scope: str = "user"
-) -> str:
+def limit(measure: str = "rows", amount: str = "10", window: str = "1h", action: str = "block") -> str:
     """One limit in the policy's own words; ``action`` may carry a max_wait: ``throttle, max_wait: 1s``."""
     return (
-        f"limits:\n  - name: few\n    scope: [{scope}]\n    measure: {measure}\n"
+        f"limits:\n  - name: few\n    scope: [user]\n    measure: {measure}\n"
         f"    windows:\n      {window}: {{limit: {amount}, on_exceed: {action}}}\n"
     )
 
@@ -87,7 +86,7 @@ class RecordingJournal:
         self.records.append(record)
         return record
 
-    def close_entry(
+    def close_entry(  # noqa: PLR0917 - the interface of the journal
         self, entry: Record, rows: int, octets: int, verdict: int, rule: Definition | None, beyond: int = 0
     ) -> None:
         assert entry.verdict is None, "closed twice"
@@ -135,6 +134,7 @@ class World:
             refill=self.accounts.refill,
             define_rule=lambda name: definition(Kind.RULE, {"name": name}),
             counted_entities=self._counted,
+            changes=lambda _: None,
         )
         judge = self.evaluator.judge_for(subject)
         return Session(subject, services, judge, definition(Kind.SESSION, {"session": "1"}), "nonce")
@@ -243,4 +243,4 @@ class Playbook:
 def chunked(data: bytes, cuts: Iterable[int]) -> list[bytes]:
     """``data`` in pieces, cut at these places."""
     places = sorted({0, len(data), *(cut for cut in cuts if 0 <= cut <= len(data))})
-    return [data[start:end] for start, end in zip(places, places[1:], strict=False)]
+    return [data[start:end] for start, end in pairwise(places)]

@@ -1,3 +1,5 @@
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,7 +46,5 @@ def test_a_row_description_cut_short_is_no_row_description(cut: int) -> None:
 
 @given(st.binary(max_size=200))
 def test_origins_read_or_refuse(body: bytes) -> None:
-    try:
+    with contextlib.suppress(ValueError):
         assert len(messages.row_origins(body)) == int.from_bytes(body[:2], "big")
-    except ValueError:
-        pass

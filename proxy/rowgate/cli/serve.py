@@ -1,6 +1,7 @@
 """``rowgate serve``: run the proxy until it is told to stop."""
 
 import asyncio
+import gc
 import random
 import signal
 import sys
@@ -22,6 +23,7 @@ from rowgate.session import session as session_module
 from rowgate.settings import Settings, SettingsError, read_config, settings_from
 from rowgate.worker import Worker
 
+GC_ALLOCATIONS = 50_000
 CANNOT_START = 1
 USAGE = 2
 
@@ -86,6 +88,10 @@ async def _serve(settings: Settings) -> None:
         stopping.set()
 
     loop = asyncio.get_running_loop()
+    # What is built by now lives as long as the process; what a statement makes dies by reference count. Walking both in
+    # search of cycles (only an ended session is one) would stop every session for milliseconds, many times a second.
+    gc.freeze()
+    gc.set_threshold(GC_ALLOCATIONS)
     try:
         await worker.start()
         loop.add_signal_handler(signal.SIGHUP, lambda: _reload(worker))
@@ -96,8 +102,9 @@ async def _serve(settings: Settings) -> None:
         _say(f"policy {worker.snapshot.source} version {worker.snapshot.version}, mode {worker.snapshot.mode.value}")
         _say(f"hot path {path}; events in {settings.state / 'events.jsonl'}")
         await stopping.wait()
-        _say("draining: no new sessions; SIGTERM again ends now")
         drain = asyncio.create_task(worker.drain())
+        await asyncio.sleep(0)  # it closes the listener first
+        _say("draining: no new sessions; SIGTERM again ends now")
         end = asyncio.create_task(ending.wait())
         await asyncio.wait({drain, end}, return_when=asyncio.FIRST_COMPLETED)
         drain.cancel()

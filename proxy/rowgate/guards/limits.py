@@ -1,7 +1,7 @@
 """Guard: the policy's ``limits:``. Finds the accounts a statement spends from; the meter spends, row by row."""
 
 from collections.abc import Callable, Mapping
-from ipaddress import IPv6Address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import Final
 
 from rowgate.guards.interface import Grant, Request
@@ -13,6 +13,10 @@ from rowgate.verdict import Allow, Verdict
 # An IPv6 client owns its /64 and can use a new address for every connection; an IPv4 address is one source.
 IPV6_SOURCE_PREFIX: Final = 64
 
+# Subjects whose accounts are kept at hand; when full they are looked up again.
+MAX_SUBJECTS: Final = 10_000
+
+Key = tuple[str, str, IPv4Address | IPv6Address | None, str | None]
 AccountOf = Callable[[Limit, Mapping[Dimension, str]], Account]
 
 
@@ -24,19 +28,41 @@ class Limits:
     def __init__(self, snapshot: Snapshot, account_of: AccountOf) -> None:
         self._snapshot = snapshot
         self._account_of = account_of
+        self._subjects: dict[Key, tuple[tuple[Account, ...], tuple[Limit, ...]]] = {}
 
     def judge(self, request: Request) -> Verdict:
         """Grant the accounts of all limits for this subject and statement."""
         subject = request.subject
-        values = {
-            Dimension.USER: subject.user,
-            Dimension.DATABASE: subject.database,
-            Dimension.SOURCE: source_of(subject),
-            Dimension.STATEMENT: request.statement.template,
-        }
-        limits = self._snapshot.limits_for(subject.client)
-        accounts = (self._account_of(limit, {name: values[name] for name in limit.scope}) for limit in limits)
-        return Allow(Grant(accounts=tuple(accounts)))
+        accounts, by_statement = self._for_subject(subject)
+        if by_statement:
+            values = {**_values(subject), Dimension.STATEMENT: request.statement.template}
+            accounts += tuple(self._account(limit, values) for limit in by_statement)
+        return Allow(Grant(accounts=accounts))
+
+    def _for_subject(self, subject: Subject) -> tuple[tuple[Account, ...], tuple[Limit, ...]]:
+        """Return the accounts that every statement of the subject has in common, and the limits by statement."""
+        key = (subject.user, subject.database, subject.source, subject.client)
+        found = self._subjects.get(key)
+        if found is None:
+            limits = self._snapshot.limits_for(subject.client)
+            by_statement = tuple(limit for limit in limits if Dimension.STATEMENT in limit.scope)
+            values = _values(subject)
+            accounts = tuple(self._account(limit, values) for limit in limits if limit not in by_statement)
+            if len(self._subjects) >= MAX_SUBJECTS:
+                self._subjects.clear()
+            found = self._subjects[key] = (accounts, by_statement)
+        return found
+
+    def _account(self, limit: Limit, values: Mapping[Dimension, str]) -> Account:
+        return self._account_of(limit, {name: values[name] for name in limit.scope})
+
+
+def _values(subject: Subject) -> dict[Dimension, str]:
+    return {
+        Dimension.USER: subject.user,
+        Dimension.DATABASE: subject.database,
+        Dimension.SOURCE: source_of(subject),
+    }
 
 
 def source_of(subject: Subject) -> str:

@@ -10,6 +10,8 @@ MAX_TEMPLATE_BYTES = 16 * 1024  # a statement that differs only after this is th
 MAX_LIST = 64  # tables or kinds of one statement: more is a migration, not a query
 CUT_MARK = "…"
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 _KEYS: dict[Kind, tuple[str, ...]] = {
     Kind.SESSION: ("session", "user", "database", "source", "application", "client", "pid"),
     Kind.STATEMENT: ("template", "tables", "kinds"),
@@ -41,6 +43,8 @@ def definition(kind: Kind, facts: Mapping[str, object]) -> Definition:
 
 def cut(text: str, limit: int) -> str:
     """Return ``text``, cut to at most ``limit`` bytes of UTF-8 and then marked with "…"."""
+    if text.isascii() and len(text) <= limit:
+        return text
     octets = text.encode("utf-8", "replace")
     if len(octets) <= limit:
         return octets.decode("utf-8")
@@ -59,7 +63,7 @@ def _bounded(key: str, value: object) -> object:
 
 
 def _encoded(facts: Mapping[str, object]) -> bytes:
-    return json.dumps(facts, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    return _encode(facts).encode("utf-8", "replace")
 
 
 def _shorten(facts: dict[str, object]) -> None:

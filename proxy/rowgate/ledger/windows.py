@@ -21,6 +21,8 @@ the index of the newest bucket, the sum, the time from which returns are accepte
 
 from collections.abc import Iterable, Sequence
 
+from functools import lru_cache
+
 from rowgate.ledger.interface import (
     BUCKETS,
     MAX_UNITS,
@@ -51,11 +53,16 @@ _EMPTY_RING = memoryview(bytes(RING * _WORD_BYTES)).cast("Q")
 
 def new_state(windows: Sequence[WindowSpec]) -> bytearray:
     """Return the state of a scope in which nothing is counted yet."""
-    state = bytearray(HEADER_BYTES + len(windows) * WINDOW_BYTES)
+    return bytearray(_blank(tuple([window.length for window in windows])))
+
+
+@lru_cache(maxsize=256)  # a policy has tens of different lists of windows
+def _blank(lengths: tuple[int, ...]) -> bytes:
+    state = bytearray(HEADER_BYTES + len(lengths) * WINDOW_BYTES)
     words = memoryview(state).cast("Q")
-    for place, window in enumerate(windows):
-        words[_HEADER + place * _WORDS + _LENGTH] = window.length
-    return state
+    for place, length in enumerate(lengths):
+        words[_HEADER + place * _WORDS + _LENGTH] = length
+    return bytes(state)
 
 
 def check_state(state: bytes) -> bytearray:

@@ -25,6 +25,8 @@ MAX_ACCOUNTS: Final = 200_000
 IDLE_AFTER: Final = 600.0
 # Leases given back in one call of the ledger, so that a sweep never holds its lock for long.
 SWEEP_BATCH: Final = 256
+# Terms kept: a policy has tens of limits, and few exemptions at a time.
+MAX_TERMS: Final = 1_024
 # How long a held statement waits before asking again, at least (seconds): the ledger is not polled in a loop.
 MIN_RETRY: Final = 0.005
 # After a failure of the ledger nobody asks it again for this long (seconds); every statement in between is denied.
@@ -52,6 +54,16 @@ Notice = Crossed | LedgerTrouble
 Factor = Callable[[Limit, Mapping[Dimension, str]], float]
 
 
+@dataclass(frozen=True, slots=True)
+class _Terms:
+    """What every lease under one limit has in common, at one factor."""
+
+    limit: Limit
+    windows: tuple[WindowSpec, ...]
+    share: int
+    life: float
+
+
 class Accounts:
     """Every account of a worker. ``factor``: how far an exemption stretches a limit now; ``notify`` takes notices."""
 
@@ -62,6 +74,7 @@ class Accounts:
         self._notify = notify
         self._accounts: dict[bytes, Account] = {}
         self._alerted: dict[bytes, set[float]] = {}
+        self._known_terms: dict[tuple[int, float], _Terms] = {}
         self._failed_until = 0.0
         self._failing = False
 
@@ -97,7 +110,10 @@ class Accounts:
             return _ledger_refusal(self._failed_until)
         factors = [self._factor(account.limit, account.values) for account, _ in needs]
         try:
-            requests = [_request(account, need, factor) for (account, need), factor in zip(needs, factors, strict=True)]
+            requests = [
+                _request(account, need, self._terms(account.limit, factor))
+                for (account, need), factor in zip(needs, factors, strict=True)
+            ]
             leases = self._store.lease(requests)
         except LedgerError as problem:
             return self._fail(str(problem), now)
@@ -110,8 +126,10 @@ class Accounts:
             account.last_used = now
             self._accounts.setdefault(account.scope, account)  # it may have been forgotten while a plan still held it
             self._take(account, lease, ahead)
-            self._alert(account, lease, factor)
-            refusal = _harder(refusal, _refusal(account, need, lease, factor, now))
+            refused = _refusal(account, need, lease, factor, now)
+            if refused is None:  # a refusal speaks for itself, and what it leased will not be delivered
+                self._alert(account, lease, factor)
+            refusal = _harder(refusal, refused)
         return refusal
 
     def sweep(self) -> None:
@@ -126,6 +144,15 @@ class Accounts:
         accounts = [account for account in self._accounts.values() if account.remaining > 0 and account.leased]
         for start in range(0, len(accounts), SWEEP_BATCH):
             self._give_back(accounts[start : start + SWEEP_BATCH])
+
+    def _terms(self, limit: Limit, factor: float) -> _Terms:
+        """Return the limit's terms, made once for each factor in force."""
+        terms = self._known_terms.get((id(limit), factor))
+        if terms is None or terms.limit is not limit:
+            if len(self._known_terms) >= MAX_TERMS:
+                self._known_terms.clear()
+            terms = self._known_terms[id(limit), factor] = _terms(limit, factor)
+        return terms
 
     def _fail(self, message: str, now: float) -> Refusal:
         self._failed_until = now + FAILURE_PAUSE
@@ -148,7 +175,7 @@ class Accounts:
             if window.alert_at is not None:
                 threshold = min(threshold, _stretched(window.alert_at, factor))
             alerted = self._alerted.setdefault(account.scope, set())
-            if used < threshold - threshold // 8:  # not at the threshold itself, where a steady reader crosses to and fro
+            if used < threshold - threshold // 8:  # lower than it: a steady reader crosses that to and fro
                 alerted.discard(window.seconds)
             elif used >= threshold and window.seconds not in alerted:
                 alerted.add(window.seconds)
@@ -158,7 +185,10 @@ class Accounts:
         if not accounts:
             return
         factors = [self._factor(account.limit, account.values) for account in accounts]
-        requests = [_request(account, 0, factor) for account, factor in zip(accounts, factors, strict=True)]
+        requests = [
+            _request(account, 0, self._terms(account.limit, factor))
+            for account, factor in zip(accounts, factors, strict=True)
+        ]
         try:
             self._store.lease(requests)
         except LedgerError as problem:
@@ -202,26 +232,29 @@ def _stretched(amount: int, factor: float) -> int:
     return amount if factor == 1.0 else int(amount * factor)
 
 
-def _request(account: Account, need: int, factor: float) -> LeaseRequest:
-    windows = account.limit.windows
-    specs = tuple(
+def _terms(limit: Limit, factor: float) -> _Terms:
+    windows = tuple(
         WindowSpec(
             window.seconds,
             UNBOUNDED if window.action is Action.ALERT else _stretched(window.limit, factor),
-            account.enforced and window.action is not Action.ALERT,
+            limit.enforced and window.action is not Action.ALERT,
         )
-        for window in windows
+        for window in limit.windows
     )
+    share = max(1, min(_stretched(window.limit, factor) for window in limit.windows) // LEASE_SHARE)
+    return _Terms(limit, windows, share, limit.windows[0].seconds / LEASE_SHARE)
+
+
+def _request(account: Account, need: int, terms: _Terms) -> LeaseRequest:
     want = 0
     if need:
         spent = account.leased - account.remaining
-        share = max(1, min(_stretched(window.limit, factor) for window in windows) // LEASE_SHARE)
-        want = max(need, min(share, max(2 * spent, FIRST_LEASE[account.unit])))
+        want = max(need, min(terms.share, max(2 * spent, FIRST_LEASE[account.unit])))
     return LeaseRequest(
         scope=account.scope,
-        windows=specs,
+        windows=terms.windows,
         want=want,
-        life=windows[0].seconds / LEASE_SHARE,
+        life=terms.life,
         unused=max(account.remaining, 0) if account.leased else 0,
         unused_end=account.lease_end,
     )

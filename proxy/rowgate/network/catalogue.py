@@ -249,6 +249,7 @@ async def _read(
         impure_operators=frozenset(operators.values()),
         impure_types=frozenset(types.values()),
         impure_relations=frozenset(bare[oid] for oid in _closure(suspects.impure, graph.sinks) if oid in bare),
+        relation_names=frozenset(bare.values()),
         pure_functions=functions.pure_names,
     )
 
@@ -365,6 +366,11 @@ class CatalogueReader:
     def current(self) -> Catalogue | None:
         """The last good reading, None before the first."""
         return self._current
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether something was said to have changed since the last reading began."""
+        return self._stale.is_set()
 
     def mark_stale(self) -> None:
         """Ask for a reading soon: somebody met a relation that the catalogue does not know."""

@@ -12,6 +12,7 @@ from rowgate.metering.account import Account
 from rowgate.network.address import Upstream
 from rowgate.network.catalogue import CatalogueNotRead, CatalogueRead, CatalogueReader
 from rowgate.policy.snapshot import Snapshot
+from rowgate.session.conversation import Services
 from rowgate.sql.catalogue import Catalogue
 from rowgate.sql.reader import Reader
 
@@ -31,9 +32,20 @@ class Database:
         self.reader = Reader(None)
         self.catalogue_reader = catalogue_reader
         self.ready = asyncio.Event()
+        self.services: Services | None = None
         self.task: asyncio.Task[None] | None = None
         if catalogue_reader is None:
             self.ready.set()
+
+    def changes(self, defined: bool) -> None:  # noqa: FBT001 - called from the compiled session
+        """Something the catalogue does not know yet: read it again soon.
+
+        ``defined``: a name may now stand for something that runs code, so nothing counts as a pure read until then.
+        """
+        if self.catalogue_reader is not None:
+            self.catalogue_reader.mark_stale()
+            if defined and self.services is not None:
+                self.services.trusted = False
 
     def counted(self, accounts: Sequence[Account], origins: Sequence[int]) -> tuple[Account, ...]:
         """Return those entity accounts whose rows a result with these column origins (table OIDs) may hold."""
@@ -116,6 +128,9 @@ class Databases:
         database = self._databases[name]
         if isinstance(result, CatalogueRead):
             database.reader.adopt(result.catalogue)
+            reader = database.catalogue_reader
+            if database.services is not None and reader is not None and not reader.is_stale:
+                database.services.trusted = True
             if result.changed:
                 self._remember(name, result.catalogue)
         database.ready.set()

@@ -63,7 +63,7 @@ cdef class ClientStream:
                    text_end=cython.longlong, name=bytes, text=bytes, statement=Statement, execution=Execution, reply=Reply)
     cdef int _parse(self, long long position, long long whole, double now) except -1
     @cython.locals(conversation=Conversation, body=cython.longlong, end=cython.longlong, middle=cython.longlong,
-                   last=cython.longlong, name=bytes)
+                   last=cython.longlong, name=bytes, prepared=bytes, portal=Portal)
     cdef int _bind(self, long long position, long long whole) except -1
     @cython.locals(conversation=Conversation, name=bytes, reply=Reply, portal=Portal)
     cdef int _describe(self, long long position, long long whole) except -1
@@ -72,11 +72,14 @@ cdef class ClientStream:
     @cython.locals(conversation=Conversation, end=cython.longlong, name=bytes, portal=Portal, statement=Statement,
                    plan=Plan, execution=Execution, outcome=cython.int)
     cdef int _execute(self, long long position, long long whole, double now) except -1
+    @cython.locals(statement=Statement)
+    cdef bint _must_describe(self, Portal portal, Plan plan) except -1
     @cython.locals(conversation=Conversation)
     cdef int _sync(self, long long position) except -1
     @cython.locals(conversation=Conversation, plan=Plan, execution=Execution, outcome=cython.int)
     cdef int _function_call(self, long long position, double now) except -1
 
+    cdef Execution _execution(self, Statement statement, Plan plan, Portal portal)
     @cython.locals(charge=Charge, statement=Statement, need=cython.int)
     cdef int _may_start(self, Execution execution, double now) except -1
     @cython.locals(conversation=Conversation, statement=Statement)

@@ -13,6 +13,7 @@ from typing import Final
 
 from rowgate.journal.record import Verdict
 from rowgate.metering.charge import Charge
+from rowgate.metering.plan import Plan
 from rowgate.session import commands, denial
 from rowgate.session.chain import Chain, Link, padded
 from rowgate.session.conversation import DENIAL_DELAY, DENIALS_BEFORE_DELAY, DENIALS_BEFORE_END, Conversation
@@ -132,8 +133,6 @@ class ClientStream:
             self.gated = True
             self._keep(data, 0, 0)
             return
-        if self.conversation.ended:
-            return
         self._data = data
         self._start = 0
         self._messages(data, now)
@@ -177,11 +176,10 @@ class ClientStream:
             if outcome == REPLACED:
                 self._start = position
             if self._chain is not None and not self.conversation.copying:
+                self._forward_to(position)
                 if not self._run_chain(now):
                     self.gated = True
                     self._keep(data, position, 0)
-                    return
-                if self.conversation.ended:
                     return
         self._forward_to(position)
         if position < end:
@@ -285,7 +283,7 @@ class ClientStream:
             return GATED
         statement: Statement = conversation.services.reader.read(text, plain=self._plain(text))
         plan = conversation.plan_of(statement)
-        execution = Execution(statement, plan, None)
+        execution = self._execution(statement, plan, None)
         execution.metered = plan.enforced and statement.rows_possible
         if conversation.skipping:
             return self._while_skipping(position, execution)
@@ -294,7 +292,7 @@ class ClientStream:
             return self._gate_flushed(position)
         if plan.denial is not None:
             return self._deny_query(position, execution, plan.denial, now)
-        if execution.metered and not statement.pure:
+        if execution.metered and not execution.pure:
             if conversation.replies.head is not None:
                 return self._gate_flushed(position)
             if conversation.transaction == IDLE or _leaves_transaction(statement):
@@ -324,6 +322,8 @@ class ClientStream:
     def _links(self, text: bytes, statement: Statement) -> list[Link]:
         """Return the text's statements one by one, none where running them so would not be the same."""
         reader = self.conversation.services.reader
+        if not statement.parsed and b";" in text.rstrip(b"; \t\r\n"):
+            return []  # perhaps several statements, and nobody can tell where each ends
         if len(statement.parts) == 1:
             return [Link(text, statement)]
         parts = reader.split(text) or ()
@@ -347,7 +347,7 @@ class ClientStream:
                 return False
             chain.index += 1
         if conversation.ended:
-            return True
+            return False
         if not conversation.skipping and (
             conversation.blocked() or (conversation.open_executes and conversation.group_writes)
         ):
@@ -361,10 +361,11 @@ class ClientStream:
     def _send_link(self, link: Link, now: float) -> bool:
         conversation = self.conversation
         statement = link.statement
-        if not statement.pure and conversation.open_executes:
+        pure = statement.pure and conversation.services.trusted
+        if not pure and conversation.open_executes:
             return False
         portal = Portal(statement)
-        execution = Execution(statement, conversation.plan_of(statement), portal)
+        execution = self._execution(statement, conversation.plan_of(statement), portal)
         execution.metered = execution.plan.enforced and statement.rows_possible
         outcome = self._may_start(execution, now)
         if outcome == WAIT:
@@ -415,7 +416,7 @@ class ClientStream:
         statement: Statement = conversation.services.reader.read(text, plain=self._plain(text))
         refusal = conversation.plan_of(statement).denial
         if refusal is not None and not conversation.skipping:
-            execution = Execution(statement, conversation.plan_of(statement), None)
+            execution = self._execution(statement, conversation.plan_of(statement), None)
             if self._slow_down(now):
                 return GATED
             self._denied(execution, refusal)
@@ -425,12 +426,17 @@ class ClientStream:
             return REPLACED
         if conversation.skipping:
             return REPLACED if refusal is not None and self._swallow(position) else FORWARD
+        if len(conversation.statement_groups) >= MAX_NAMED:
+            if conversation.replies.head is not None:
+                return self._gate_flushed(position)
+            conversation.statement_groups.clear()  # every group has been answered: no name is uncertain
         reply = conversation.replies.push(PARSE_REPLY, PASS)
         reply.undo = (name, conversation.statements.get(name))
         if len(conversation.statements) >= MAX_NAMED:
             # Most are gone (DEALLOCATE is not followed); one that is still there counts as unknown from now on.
             conversation.statements.pop(next(iter(conversation.statements)))
         conversation.statements[name] = statement
+        conversation.statement_groups[name] = conversation.group
         return FORWARD
 
     def _bind(self, position: int, whole: int) -> int:
@@ -445,11 +451,15 @@ class ClientStream:
         if conversation.skipping:
             return FORWARD
         name = self._data[body:middle]
+        prepared = self._data[middle + 1 : last]
+        if conversation.is_uncertain(conversation.statement_groups.get(prepared, -1)):
+            return self._gate_flushed(position)
         if name and len(conversation.portals) >= MAX_NAMED:
             self._fatal(position, PROGRAM_LIMIT_EXCEEDED, f"more than {MAX_NAMED} portals in one session")
             return REPLACED
         conversation.replies.push(BIND_REPLY, PASS).undo = (name, conversation.portals.get(name))
-        conversation.portals[name] = Portal(conversation.statements.get(self._data[middle + 1 : last], UNKNOWN))
+        portal = conversation.portals[name] = Portal(conversation.statements.get(prepared, UNKNOWN))
+        portal.group = conversation.group
         return FORWARD
 
     def _describe(self, position: int, whole: int) -> int:
@@ -481,8 +491,9 @@ class ClientStream:
         reply = conversation.replies.push(CLOSE_REPLY, PASS)
         if self._data[position + HEADER_SIZE] == OF_PORTAL:
             conversation.portals.pop(name, None)
-        else:
-            reply.undo = (name, conversation.statements.pop(name, None))
+        elif name in conversation.statements:
+            reply.undo = (name, conversation.statements.pop(name))
+            conversation.statement_groups[name] = conversation.group
         return FORWARD
 
     def _execute(self, position: int, whole: int, now: float) -> int:
@@ -495,12 +506,14 @@ class ClientStream:
             return REPLACED
         name = self._data[position + HEADER_SIZE : end]
         portal: Portal = conversation.portals.get(name) or Portal(UNKNOWN)
+        if conversation.is_uncertain(portal.group):
+            return self._gate_flushed(position)
         statement = portal.statement
         plan = conversation.plan_of(statement)
-        if conversation.open_executes and not statement.pure:
+        if conversation.open_executes and not (statement.pure and conversation.services.trusted):
             if not conversation.group_in_transaction or _leaves_transaction(statement):
                 return self._gate_flushed(position)
-        execution = Execution(statement, plan, portal)
+        execution = self._execution(statement, plan, portal)
         execution.metered = plan.enforced and statement.rows_possible
         refusal = plan.denial
         if refusal is None:
@@ -517,7 +530,7 @@ class ClientStream:
             conversation.to_server.append(denial.substitute_execute(refusal, conversation.nonce))
             conversation.replies.push(EXECUTE_REPLY, PASS).denial = refusal
             return REPLACED
-        if plan.entity_accounts and not portal.described and statement.rows_possible and not statement.reads_nobody:
+        if self._must_describe(portal, plan) and name in conversation.portals:
             self._forward_to(position)
             self._start = position
             conversation.to_server.append(messages.describe_portal(name))
@@ -526,6 +539,13 @@ class ClientStream:
         self._started(execution)
         conversation.replies.push(EXECUTE_REPLY, PASS).execution = execution
         return FORWARD
+
+    def _must_describe(self, portal: Portal, plan: Plan) -> bool:
+        """Return whether it matters whose rows the portal gives, and nobody has asked the server yet."""
+        statement = portal.statement
+        if portal.described or not plan.entity_accounts:
+            return False
+        return statement.rows_possible and not statement.reads_nobody
 
     def _sync(self, position: int) -> int:
         conversation = self.conversation
@@ -545,7 +565,7 @@ class ClientStream:
         if conversation.must_wait_for_group() or conversation.open_executes:
             return self._gate_flushed(position)
         plan = conversation.plan_of(CALLED_FUNCTION)
-        execution = Execution(CALLED_FUNCTION, plan, None)
+        execution = self._execution(CALLED_FUNCTION, plan, None)
         execution.metered = plan.enforced
         if conversation.skipping:
             return self._while_skipping(position, execution)
@@ -563,6 +583,9 @@ class ClientStream:
         return FORWARD
 
     # Verdicts
+
+    def _execution(self, statement: Statement, plan: Plan, portal: Portal | None) -> Execution:
+        return Execution(statement, plan, portal, statement.pure and self.conversation.services.trusted)
 
     def _may_start(self, execution: Execution, now: float) -> int:
         """Lease what a start takes; say START, WAIT (``retry_at`` is set), or REFUSE (``_refusal`` is set)."""
@@ -602,11 +625,14 @@ class ClientStream:
         conversation.denials = 0
         self._open(execution)
         execution.outside = conversation.transaction == IDLE and not conversation.maybe_in_transaction
-        if not statement.pure:
+        if not (statement.pure and statement.rows_possible) and _redefines(statement):
+            conversation.distrust_names(REDEFINED)
+        if not statement.settled or statement.defines:
+            conversation.services.changes(statement.defines)
+            conversation.defining = conversation.defining or statement.defines
+        if not execution.pure:
             conversation.group_writes = True
             conversation.unsettled = True
-            if any(part.kind in REDEFINING_KINDS for part in statement.parts):
-                conversation.distrust_names(REDEFINED)
             if statement.controls_transaction and _leaves_transaction(statement):
                 conversation.maybe_in_transaction = True
                 conversation.group_in_transaction = False
@@ -766,6 +792,11 @@ def _leaves_transaction(statement: Statement) -> bool:
     return statement.controls_transaction and any(
         part.kind in TRANSACTION_KINDS or part.kind == UNKNOWN_KIND for part in statement.parts
     )
+
+
+def _redefines(statement: Statement) -> bool:
+    """Return whether names may stand for something else once it has run."""
+    return any(part.kind in REDEFINING_KINDS for part in statement.parts)
 
 
 def _unchainable(execution: Execution) -> Denial:

@@ -14,6 +14,8 @@ cdef class Services:
     cdef public object refill
     cdef public object define_rule
     cdef public object counted_entities
+    cdef public object changes
+    cdef public bint trusted
 
 @cython.final
 cdef class Conversation:
@@ -36,7 +38,10 @@ cdef class Conversation:
     cdef public bint group_writes
     cdef public bint group_in_transaction
     cdef public long open_executes
+    cdef public long long group
+    cdef public dict statement_groups
     cdef public bint unsettled
+    cdef public bint defining
     cdef public bint exclusive
     cdef public bint copying
     cdef public bint midway
@@ -57,6 +62,7 @@ cdef class Conversation:
     cpdef bint blocked(self)
     cpdef bint must_wait_for_group(self)
     cpdef undo(self, list dropped)
+    cdef bint is_uncertain(self, long long group) except -1
     cpdef forget_unnamed(self)
     cpdef interpose(self, bytes message)
     cpdef group_ended(self)

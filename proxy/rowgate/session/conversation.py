@@ -57,9 +57,21 @@ class Recorder(Protocol):
 
 
 class Services:
-    """What a session is given by its worker; shared by all sessions, replaced as a whole when the policy changes."""
+    """What a session is given by its worker; shared by all sessions of one database.
 
-    __slots__ = ("counted_entities", "define_rule", "journal", "journal_errors", "reader", "refill")
+    ``changes(defined)`` says that the catalogue is behind: a relation it does not know, or a name defined anew.
+    """
+
+    __slots__ = (
+        "changes",
+        "counted_entities",
+        "define_rule",
+        "journal",
+        "journal_errors",
+        "reader",
+        "refill",
+        "trusted",
+    )
 
     def __init__(
         self,
@@ -69,6 +81,7 @@ class Services:
         refill: Callable[[Sequence[tuple[Account, int]]], Refusal | None],
         define_rule: Callable[[str], Any],
         counted_entities: Callable[[Sequence[Account], Sequence[int]], tuple[Account, ...]],
+        changes: Callable[[bool], None],
     ) -> None:
         self.reader = reader
         self.journal = journal
@@ -76,6 +89,9 @@ class Services:
         self.refill = refill
         self.define_rule = define_rule
         self.counted_entities = counted_entities
+        self.changes = changes
+        # False while names may mean something else than the catalogue says: then nothing counts as a pure read.
+        self.trusted = True
 
 
 class Conversation:
@@ -110,8 +126,13 @@ class Conversation:
         # A client's message has been forwarded in part; what is to be sent to the server behind its end.
         self.midway = False
         self.owed = b""
+        # Groups the client has ended so far, and in which of them a statement's name got its meaning.
+        self.group = 0
+        self.statement_groups: dict[bytes, int] = {}
         # Something that may change how SQL is read is on its way.
         self.unsettled = False
+        # The transaction defines names: others see them once it commits.
+        self.defining = False
         # A metered result runs inside a transaction: later groups wait until all is answered.
         self.exclusive = False
         self.cutting: Execution | None = None
@@ -165,15 +186,29 @@ class Conversation:
         self.commands.append(Report(kind, denial, template, text, rows))
 
     def undo(self, dropped: Sequence[Reply]) -> None:
-        """Restore what names stand for after messages that failed or that the server skipped, the latest first."""
+        """Restore what names stood for before messages that failed or that the server skipped.
+
+        A later group may have given a name anew by then: what is restored is then what that one found.
+        """
+        found: dict[tuple[bool, bytes], Any] = {}
         for reply in reversed(dropped):
             if reply.undo is not None:
-                name, before = reply.undo
-                named: dict[bytes, Any] = self.portals if reply.kind == BIND_REPLY else self.statements
-                if before is None:
-                    named.pop(name, None)
-                else:
-                    named[name] = before
+                found[reply.kind == BIND_REPLY, reply.undo[0]] = reply.undo[1]
+        later = self.replies.head
+        while later is not None and found:
+            if later.undo is not None and (later.kind == BIND_REPLY, later.undo[0]) in found:
+                later.undo = (later.undo[0], found.pop((later.kind == BIND_REPLY, later.undo[0])))
+            later = later.following
+        for (is_portal, name), before in found.items():
+            named: dict[bytes, Any] = self.portals if is_portal else self.statements
+            if before is None:
+                named.pop(name, None)
+            else:
+                named[name] = before
+
+    def is_uncertain(self, group: int) -> bool:
+        """Return whether a group before the one that is open could still fail, and undo what names it gave."""
+        return 1 <= self.group - group <= self.replies.groups
 
     def forget_unnamed(self) -> None:
         """A simple Query drops the unnamed statement and portal."""
@@ -182,12 +217,13 @@ class Conversation:
 
     def distrust_names(self, instead: Statement) -> None:
         """A statement that may redefine names is on its way: what they stood for is not what they stand for."""
-        for name in self.statements:
-            if name:
-                self.statements[name] = instead
-        for name in self.portals:
-            if name:
-                self.portals[name] = Portal(instead)
+        self.statements = {name: instead if name else known for name, known in self.statements.items()}
+        self.portals = {name: Portal(instead) if name else known for name, known in self.portals.items()}
+        reply = self.replies.head
+        while reply is not None:
+            if reply.undo is not None and reply.undo[0]:
+                reply.undo = (reply.undo[0], Portal(instead) if reply.kind == BIND_REPLY else instead)
+            reply = reply.following
 
     def group_ended(self) -> None:
         """Forget the client's extended group: its Sync (or a simple Query) has been forwarded."""
@@ -196,6 +232,7 @@ class Conversation:
         self.group_in_transaction = False
         self.open_executes = 0
         self.skipping = False
+        self.group += 1
 
 
 def is_plain(encoding: str, *, conforming_strings: bool) -> bool:

@@ -10,6 +10,7 @@ cdef class Portal:
     cdef public long long rows
     cdef public long long octets
     cdef public bint described
+    cdef public long long group
     cdef public object counted
 
 @cython.final
@@ -22,6 +23,7 @@ cdef class Execution:
     cdef public object entry
     cdef public bint begun
     cdef public bint metered
+    cdef public bint pure
     cdef public bint outside
     cdef public object cut
     cdef public bint late

@@ -13,20 +13,21 @@ class Portal:
     ``counted`` are the entity accounts its RowDescription names; None until the server has described it.
     """
 
-    __slots__ = ("counted", "described", "octets", "rows", "statement")
+    __slots__ = ("counted", "described", "group", "octets", "rows", "statement")
 
     def __init__(self, statement: Statement) -> None:
         self.statement = statement
         self.rows = 0
         self.octets = 0
         self.described = False
+        self.group = -1  # of its Bind: which of the client's groups
         self.counted: tuple[Account, ...] | None = None
 
 
 class Execution:
     """A statement between its Execute (or Query) and its completion.
 
-    ``metered`` says that rows may come and something may stop them; ``cut`` is set once something has; ``late`` that
+    ``pure``: it is a read that leaves nothing behind, as far as the catalogue can be trusted now. ``metered`` says that rows may come and something may stop them; ``cut`` is set once something has; ``late`` that
     the transaction is aborted by a substitute behind it.
     """
 
@@ -41,11 +42,13 @@ class Execution:
         "outside",
         "plan",
         "portal",
+        "pure",
         "statement",
         "throttled",
     )
 
-    def __init__(self, statement: Statement, plan: Plan, portal: Portal | None) -> None:
+    def __init__(self, statement: Statement, plan: Plan, portal: Portal | None, pure: bool) -> None:  # noqa: FBT001
+        self.pure = pure
         self.statement = statement
         self.plan = plan
         self.portal = portal

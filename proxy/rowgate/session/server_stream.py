@@ -482,6 +482,9 @@ class ServerStream:
         self._pop()
         status = self._data[position + HEADER_SIZE]
         conversation.transaction = status
+        if conversation.defining and status == IDLE:
+            conversation.defining = False
+            conversation.services.changes(True)  # noqa: FBT003 - from now on others see what was defined
         outcome = FORWARD
         cutting = conversation.cutting
         if cutting is not None:

@@ -34,6 +34,9 @@ class Catalogue:
     impure_relations: frozenset[str] = frozenset()
     """Relations whose use runs more than is written: views and policies with such functions, rules, foreign tables."""
 
+    relation_names: frozenset[str] | None = None
+    """Every relation's bare name; None where that was not read, and every name is taken for a known one."""
+
     pure_functions: frozenset[str] = frozenset()
     """Functions outside ``pg_catalog`` that are as harmless as a pure built-in (an extension's, written in C)."""
 

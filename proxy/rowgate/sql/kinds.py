@@ -15,6 +15,9 @@ STATEMENT_ACTIONS = frozenset({COPY_TO})
 UNKNOWN_KIND = "unknown"
 UTILITY_KIND = "utility"
 
+DEFINE_KIND = "define"
+"""A statement after which a name may stand for something that runs code: CREATE FUNCTION, CREATE VIEW and kin."""
+
 TRANSACTION_KINDS = frozenset(
     {"begin", "commit", "rollback", "savepoint", "release", "rollback_to", "prepare_transaction", "finish_prepared"}
 )
@@ -32,7 +35,7 @@ NEVER_DENIED = frozenset({"commit", "rollback", "rollback_to", "release"})
 CHAINABLE_KINDS = frozenset(
     {
         *("select", "insert", "update", "delete", "merge", "copy_to", "fetch", "execute", "explain", "show"),
-        *("begin", "commit", "rollback", "savepoint", "release", "rollback_to"),
+        *("begin", "commit", "rollback", "savepoint", "release", "rollback_to", "set", DEFINE_KIND),
     }
 )
-"""Kinds that behave alike in a simple multi-statement text and in an extended chain (no ``$1`` provided)."""
+"""Kinds that behave alike in a simple multi-statement text and in an extended chain (no ``$1``, no SET LOCAL)."""

@@ -33,6 +33,7 @@ class Names:
         self._operators = known.impure_operators
         self._types = known.impure_types
         self._relations = known.impure_relations
+        self._known_relations = known.relation_names
 
     def pure_function(self, name: Sequence[str]) -> bool:
         """Return whether calling the function writes nothing, whichever overload and schema is meant."""
@@ -75,6 +76,10 @@ class Names:
     def pure_relation(self, name: str) -> bool:
         """Return whether using the relation runs no more than is written."""
         return name not in self._relations
+
+    def known_relation(self, name: str) -> bool:
+        """Return whether the catalogue has a relation of this name; a newer one could be a view that runs anything."""
+        return self._known_relations is None or name in self._known_relations
 
     def pure_syntax(self, names: Iterable[str]) -> bool:
         """Return whether none of ``names``, built-in syntax in new servers, is a user's function in this older one."""

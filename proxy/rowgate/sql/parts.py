@@ -7,7 +7,14 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rowgate.sql.kinds import CHAINABLE_KINDS, COPY_TO, STATEMENT_ACTIONS, TRANSACTION_KINDS, UTILITY_KIND
+from rowgate.sql.kinds import (
+    CHAINABLE_KINDS,
+    COPY_TO,
+    DEFINE_KIND,
+    STATEMENT_ACTIONS,
+    TRANSACTION_KINDS,
+    UTILITY_KIND,
+)
 from rowgate.sql.names import Names
 from rowgate.sql.statement import Part
 from rowgate.sql.tree import Facts, Tree
@@ -38,6 +45,7 @@ def part_of(tree: Tree, names: Names, location: int = 0, length: int = 0) -> Par
     ((node, body),) = tree.items()
     facts = Facts(names)
     facts.walk(body)
+    facts.judge_relations()
     kind, pure, bound, actions = _READERS.get(node, _utility)(body, facts)
     return Part(
         kind,
@@ -48,8 +56,16 @@ def part_of(tree: Tree, names: Names, location: int = 0, length: int = 0) -> Par
         actions=actions,
         location=location,
         length=length,
-        chainable=kind in CHAINABLE_KINDS and not facts.parameters,
+        chainable=_chainable(node, kind, body, facts),
+        settled=facts.settled(),
     )
+
+
+def _chainable(node: str, kind: str, body: Tree, facts: Facts) -> bool:
+    """Return whether it behaves alike in a simple multi-statement text and in an extended chain."""
+    if facts.parameters or body.get("is_local") or body.get("concurrent"):
+        return False
+    return kind in CHAINABLE_KINDS or node in _CHAINABLE_UTILITIES
 
 
 def _reads_nobody(kind: str, facts: Facts) -> bool:
@@ -147,9 +163,9 @@ def _transaction(body: Tree, _: Facts) -> Reading:
 
 
 def _do(body: Tree, _: Facts) -> Reading:
-    """A block may copy to a file of the server; notices carry data out, so its rows are unknown."""
+    """A block returns no rows; it may copy to a file of the server, and its notices are charged as text."""
     written = _COPY_WORD.search(str(body))
-    return "do", False, -1, STATEMENT_ACTIONS if written else _NO_ACTION
+    return "do", False, 0, STATEMENT_ACTIONS if written else _NO_ACTION
 
 
 def _fixed(kind: str, bound: int) -> Callable[[Tree, Facts], Reading]:
@@ -160,6 +176,28 @@ def _fixed(kind: str, bound: int) -> Callable[[Tree, Facts], Reading]:
 
 
 _utility = _fixed(UTILITY_KIND, 0)
+_define = _fixed(DEFINE_KIND, 0)
+
+# Utility statements that run alike as a part of a simple text and of a chain: none of them cares whether a transaction
+# block is open (VACUUM, LOCK and kin do), and none is read before another is run.
+_CHAINABLE_UTILITIES = frozenset(
+    {
+        *("AlterTableStmt", "ClosePortalStmt", "CommentStmt", "CreateSchemaStmt", "CreateSeqStmt", "CreateStmt"),
+        *("CreateTableAsStmt", "DeallocateStmt", "DropStmt", "GrantStmt", "IndexStmt", "ListenStmt", "NotifyStmt"),
+        *("RefreshMatViewStmt", "TruncateStmt", "UnlistenStmt"),
+    }
+)
+
+# What gives a name a meaning that runs code when it is used in a query.
+_DEFINITIONS = frozenset(
+    {
+        *("AlterDomainStmt", "AlterExtensionContentsStmt", "AlterExtensionStmt", "AlterFunctionStmt", "AlterOpFamilyStmt"),
+        *("AlterObjectSchemaStmt", "AlterPolicyStmt", "CompositeTypeStmt", "CreateCastStmt", "CreateConversionStmt"),
+        *("CreateDomainStmt", "CreateExtensionStmt", "CreateForeignTableStmt", "CreateFunctionStmt", "CreateOpClassStmt"),
+        *("CreatePolicyStmt", "CreateRangeStmt", "DefineStmt", "ImportForeignSchemaStmt", "RenameStmt", "RuleStmt"),
+        "ViewStmt",
+    }
+)
 
 _READERS: Mapping[str, Callable[[Any, Facts], Reading]] = {
     "SelectStmt": _select,
@@ -178,4 +216,5 @@ _READERS: Mapping[str, Callable[[Any, Facts], Reading]] = {
     "PrepareStmt": _fixed("prepare", 0),
     "CallStmt": _fixed("call", -1),
     "DoStmt": _do,
+    **dict.fromkeys(_DEFINITIONS, _define),
 }

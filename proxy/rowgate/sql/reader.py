@@ -71,14 +71,16 @@ class Reader:
             found = self._templates.get(key)
             if found is None:
                 found = self._read_template(key)
-                self._templates.put(key, found)
+                if found.settled:
+                    self._templates.put(key, found)
             return found
         if len(text) > MAX_KEPT_TEXT:
             return self._read_text(text)
         found = self._texts.get(text)
         if found is None:
             found = self._read_text(text)
-            self._texts.put(text, found)
+            if found.settled:
+                self._texts.put(text, found)
         return found
 
     def split(self, text: bytes) -> tuple[Part, ...] | None:

@@ -8,6 +8,7 @@ cdef class Part:
     cdef public Py_ssize_t location
     cdef public Py_ssize_t length
     cdef public bint chainable
+    cdef public bint settled
 
 cdef class Statement:
     cdef public str template
@@ -18,6 +19,8 @@ cdef class Statement:
     cdef public bint controls_transaction
     cdef public bint ends_transaction
     cdef public bint settings_only
+    cdef public bint settled
+    cdef public bint defines
     cdef public bint chainable
     cdef public frozenset actions
     cdef public tuple tables

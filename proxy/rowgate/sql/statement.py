@@ -1,6 +1,6 @@
 """A statement as the rest of the program sees it: facts, and nothing of the text but its template."""
 
-from rowgate.sql.kinds import OPAQUE_KINDS, STATEMENT_ACTIONS, TRANSACTION_ENDS, TRANSACTION_KINDS, UNKNOWN_KIND
+from rowgate.sql.kinds import DEFINE_KIND, OPAQUE_KINDS, STATEMENT_ACTIONS, TRANSACTION_ENDS, TRANSACTION_KINDS, UNKNOWN_KIND
 
 # Characters of a template that people see and limits are scoped by; what is cut off merges scopes, never splits them.
 MAX_TEMPLATE = 2048
@@ -17,7 +17,7 @@ class Part:
 
     ``pure``: running it writes nothing, takes no lock, and changes nothing of session or transaction. ``bound``: the
     most rows it can return, 0 for none, -1 for unknown; a LIMIT is not looked at. ``reads_nobody``: its result depends
-    on no table. ``location`` and ``length`` are bytes of the text, and mean something in the result of ``split`` only.
+    on no table. ``settled``: every relation in it is one the catalogue knows. ``location`` and ``length`` are bytes of the text, and mean something in the result of ``split`` only.
     """
 
     __slots__ = (
@@ -29,6 +29,7 @@ class Part:
         "location",
         "pure",
         "reads_nobody",
+        "settled",
         "tables",
     )
 
@@ -41,6 +42,7 @@ class Part:
     location: int
     length: int
     chainable: bool
+    settled: bool
 
     def __init__(
         self,
@@ -54,6 +56,7 @@ class Part:
         location: int = 0,
         length: int = 0,
         chainable: bool = False,
+        settled: bool = True,
     ) -> None:
         self.kind = kind
         self.pure = pure
@@ -64,6 +67,7 @@ class Part:
         self.location = location
         self.length = length
         self.chainable = chainable
+        self.settled = settled
 
     def __repr__(self) -> str:
         return f"Part({self.kind}, pure={self.pure}, bound={self.bound}, tables={self.tables})"
@@ -88,7 +92,9 @@ class Statement:
         "pure",
         "reads_nobody",
         "rows_possible",
+        "defines",
         "settings_only",
+        "settled",
         "tables",
         "template",
     )
@@ -101,6 +107,8 @@ class Statement:
     controls_transaction: bool
     ends_transaction: bool
     settings_only: bool
+    settled: bool
+    defines: bool
     chainable: bool
     actions: frozenset[str]
     tables: tuple[str, ...]
@@ -120,6 +128,8 @@ class Statement:
         self.controls_transaction = not kinds.isdisjoint(TRANSACTION_KINDS | OPAQUE_KINDS)
         self.ends_transaction = not kinds.isdisjoint(TRANSACTION_ENDS)
         self.settings_only = kinds == {"set"}
+        self.defines = DEFINE_KIND in kinds
+        self.settled = all([part.settled for part in parts])
         self.chainable = all(part.chainable for part in parts)
         self.reads_nobody = all(part.reads_nobody for part in parts)
         self.actions = frozenset().union(*[part.actions for part in parts])

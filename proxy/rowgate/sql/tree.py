@@ -50,7 +50,7 @@ _SYNTAX = {
 class Facts:
     """What one walk found; a new one for each statement."""
 
-    __slots__ = ("_names", "ctes", "has_from", "nobody", "parameters", "pure", "single", "tables")
+    __slots__ = ("_names", "_unknown", "ctes", "has_from", "nobody", "parameters", "pure", "single", "tables")
 
     def __init__(self, names: Names) -> None:
         self._names = names
@@ -61,6 +61,17 @@ class Facts:
         self.parameters = False  # $1
         self.tables: dict[str, None] = {}  # as written, in order
         self.ctes: set[str] = set()
+        self._unknown: set[str] = set()
+
+    def judge_relations(self) -> None:
+        """After the walk: a relation the catalogue does not know, and that is no CTE, could run anything."""
+        self._unknown -= self.ctes
+        if self._unknown:
+            self.pure = self.nobody = False
+
+    def settled(self) -> bool:
+        """Return whether every relation is one that the catalogue knows."""
+        return not self._unknown
 
     def table_names(self) -> tuple[str, ...]:
         """Return the tables as written, without the names of common table expressions."""
@@ -99,8 +110,10 @@ class Facts:
         name = node["relname"]
         if not self._names.pure_relation(name):
             self.pure = False
+        schema = node.get("schemaname")
+        if not self._names.known_relation(name):
+            self._unknown.add(f"{schema}.{name}" if schema else name)  # a qualified name is never a CTE's
         if len(self.tables) < 2 * MAX_TABLES:
-            schema = node.get("schemaname")
             self.tables[f"{schema}.{name}" if schema else name] = None
 
     def _operators(self, *names: str) -> None:
