@@ -6,6 +6,8 @@ import pytest
 
 from rowgate.demo.postgres import ThrowawayPostgres
 
+pytest_plugins = ["support.no_skips"]
+
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[ThrowawayPostgres]:

@@ -252,7 +252,9 @@ class Worker:
             "pid": admission.greeting.process,
         }
         judge = self.evaluator.judge_for(subject)
-        session = Session(subject, self._services(database), judge, definition(Kind.SESSION, facts), secrets.token_hex(8))
+        session = Session(
+            subject, self._services(database), judge, definition(Kind.SESSION, facts), secrets.token_hex(8)
+        )
         session.conversation.transaction = admission.transaction
         for name, value in admission.parameters.items():
             session.conversation.set_parameter(name, value)

@@ -353,9 +353,9 @@ def test_the_text_of_an_error_costs_bytes_and_its_code_does_not() -> None:
     assert errors(said)[0]["C"] == "22012"
 
 
-def test_in_monitor_no_text_is_left_out() -> None:
-    caps = "statements:\n  - {name: all, max_bytes: 50}\n"
-    book = Playbook(MONITOR + limit("bytes", "10") + caps)
+@pytest.mark.parametrize("limits", ["", limit("bytes", "10")])
+def test_in_monitor_no_text_is_left_out(limits: str) -> None:
+    book = Playbook(MONITOR + limits + "statements:\n  - {name: all, max_bytes: 50}\n")
     answer = (row_description(CUSTOMERS), rows(3), notice("x" * 100), error("22012", "y" * 500), ready())
     book.client(SELECT).server(*answer).says_to_client(*answer)
     book.server(notification("z" * 500)).says_to_client(notification("z" * 500))

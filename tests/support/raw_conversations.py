@@ -143,6 +143,12 @@ CONVERSATIONS: dict[str, tuple[Step, ...]] = {
         "select 1;; select 2;",
         "select id from twin_people limit 3; select name from twin_people limit 3",
     ),
+    "several with settings and utilities": ask(
+        "select 1; set datestyle = 'ISO, DMY'; select 2",
+        "truncate twin_sink; insert into twin_sink values (7) returning a; table twin_sink",
+        "select pg_advisory_unlock_all(); close all; unlisten *; reset all;",
+        "create temp table twin_new (a int); insert into twin_new values (1) returning 1; drop table twin_new",
+    ),
     "several with writes": ask(
         "truncate twin_sink",
         "insert into twin_sink values (1) returning a; table twin_sink; delete from twin_sink returning a",
@@ -569,8 +575,8 @@ CONVERSATIONS: dict[str, tuple[Step, ...]] = {
 
 # Texts that mix rows and writes, and would not behave alike when run step by step: refused where a limit is enforced.
 UNCHAINABLE: dict[str, tuple[Step, ...]] = {
-    "a setting": ask("select 1; set datestyle = 'ISO, DMY'; select 2"),
+    "a setting": ask("set local datestyle = 'ISO, DMY'; select 2"),
     "copy in": (group(query("select 1; copy twin_sink from stdin; select 2"), until="G"), group(COPY_DONE)),
-    "a utility": ask("truncate twin_sink; select 1"),
+    "a utility": ask("lock twin_sink; select 1"),
     "unreadable": ask("set client_encoding = 'SJIS'", b"select '" + SJIS_SO + b"'; select 3 --'"),
 }

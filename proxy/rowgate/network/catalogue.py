@@ -132,6 +132,8 @@ SELECT t.oid::bigint AS oid, t.typname::text AS name, u.function::bigint AS func
  LIMIT $1
 """
 
+_TYPE_NAMES = "SELECT typname::text AS name FROM pg_type LIMIT $1"
+
 
 class CatalogueError(Exception):
     """The catalogue could not be read; the message says what was tried and what to do."""
@@ -250,6 +252,7 @@ async def _read(
         impure_types=frozenset(types.values()),
         impure_relations=frozenset(bare[oid] for oid in _closure(suspects.impure, graph.sinks) if oid in bare),
         relation_names=frozenset(bare.values()),
+        type_names=frozenset(row["name"] for row in await _rows(connection, _TYPE_NAMES, MAX_RELATIONS, "types")),
         pure_functions=functions.pure_names,
     )
 

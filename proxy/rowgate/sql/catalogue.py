@@ -37,6 +37,9 @@ class Catalogue:
     relation_names: frozenset[str] | None = None
     """Every relation's bare name; None where that was not read, and every name is taken for a known one."""
 
+    type_names: frozenset[str] | None = None
+    """Every type's bare name; None where that was not read."""
+
     pure_functions: frozenset[str] = frozenset()
     """Functions outside ``pg_catalog`` that are as harmless as a pure built-in (an extension's, written in C)."""
 

@@ -34,6 +34,7 @@ class Names:
         self._types = known.impure_types
         self._relations = known.impure_relations
         self._known_relations = known.relation_names
+        self._known_types = known.type_names
 
     def pure_function(self, name: Sequence[str]) -> bool:
         """Return whether calling the function writes nothing, whichever overload and schema is meant."""
@@ -80,6 +81,10 @@ class Names:
     def known_relation(self, name: str) -> bool:
         """Return whether the catalogue has a relation of this name; a newer one could be a view that runs anything."""
         return self._known_relations is None or name in self._known_relations
+
+    def known_type(self, name: Sequence[str]) -> bool:
+        """Return whether the catalogue has a type of this name; a newer one could be a domain whose check runs anything."""
+        return self._known_types is None or name[-1] in self._known_types or (len(name) > 1 and name[-2] == _SYSTEM)
 
     def pure_syntax(self, names: Iterable[str]) -> bool:
         """Return whether none of ``names``, built-in syntax in new servers, is a user's function in this older one."""

@@ -191,9 +191,21 @@ _CHAINABLE_UTILITIES = frozenset(
 # What gives a name a meaning that runs code when it is used in a query.
 _DEFINITIONS = frozenset(
     {
-        *("AlterDomainStmt", "AlterExtensionContentsStmt", "AlterExtensionStmt", "AlterFunctionStmt", "AlterOpFamilyStmt"),
+        *(
+            "AlterDomainStmt",
+            "AlterExtensionContentsStmt",
+            "AlterExtensionStmt",
+            "AlterFunctionStmt",
+            "AlterOpFamilyStmt",
+        ),
         *("AlterObjectSchemaStmt", "AlterPolicyStmt", "CompositeTypeStmt", "CreateCastStmt", "CreateConversionStmt"),
-        *("CreateDomainStmt", "CreateExtensionStmt", "CreateForeignTableStmt", "CreateFunctionStmt", "CreateOpClassStmt"),
+        *(
+            "CreateDomainStmt",
+            "CreateExtensionStmt",
+            "CreateForeignTableStmt",
+            "CreateFunctionStmt",
+            "CreateOpClassStmt",
+        ),
         *("CreatePolicyStmt", "CreateRangeStmt", "DefineStmt", "ImportForeignSchemaStmt", "RenameStmt", "RuleStmt"),
         "ViewStmt",
     }

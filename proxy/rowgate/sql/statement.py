@@ -1,6 +1,13 @@
 """A statement as the rest of the program sees it: facts, and nothing of the text but its template."""
 
-from rowgate.sql.kinds import DEFINE_KIND, OPAQUE_KINDS, STATEMENT_ACTIONS, TRANSACTION_ENDS, TRANSACTION_KINDS, UNKNOWN_KIND
+from rowgate.sql.kinds import (
+    DEFINE_KIND,
+    OPAQUE_KINDS,
+    STATEMENT_ACTIONS,
+    TRANSACTION_ENDS,
+    TRANSACTION_KINDS,
+    UNKNOWN_KIND,
+)
 
 # Characters of a template that people see and limits are scoped by; what is cut off merges scopes, never splits them.
 MAX_TEMPLATE = 2048

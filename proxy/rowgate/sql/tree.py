@@ -50,7 +50,18 @@ _SYNTAX = {
 class Facts:
     """What one walk found; a new one for each statement."""
 
-    __slots__ = ("_names", "_unknown", "ctes", "has_from", "nobody", "parameters", "pure", "single", "tables")
+    __slots__ = (
+        "_names",
+        "_new_types",
+        "_unknown",
+        "ctes",
+        "has_from",
+        "nobody",
+        "parameters",
+        "pure",
+        "single",
+        "tables",
+    )
 
     def __init__(self, names: Names) -> None:
         self._names = names
@@ -62,16 +73,17 @@ class Facts:
         self.tables: dict[str, None] = {}  # as written, in order
         self.ctes: set[str] = set()
         self._unknown: set[str] = set()
+        self._new_types = False
 
     def judge_relations(self) -> None:
         """After the walk: a relation the catalogue does not know, and that is no CTE, could run anything."""
         self._unknown -= self.ctes
-        if self._unknown:
+        if not self.settled():
             self.pure = self.nobody = False
 
     def settled(self) -> bool:
-        """Return whether every relation is one that the catalogue knows."""
-        return not self._unknown
+        """Return whether every relation and type is one that the catalogue knows."""
+        return not self._unknown and not self._new_types
 
     def table_names(self) -> tuple[str, ...]:
         """Return the tables as written, without the names of common table expressions."""
@@ -151,6 +163,8 @@ class Facts:
         name = _words(node if isinstance(node, list) else node.get("names", []))
         if name and not self._names.pure_type(name):
             self.pure = self.nobody = False
+        if name and not self._names.known_type(name):
+            self._new_types = True
 
     def _column(self, node: Tree) -> None:
         fields = node["fields"]
