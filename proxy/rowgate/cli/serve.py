@@ -109,7 +109,10 @@ async def _serve(settings: Settings) -> None:
         await asyncio.wait({drain, end}, return_when=asyncio.FIRST_COMPLETED)
         drain.cancel()
         end.cancel()
-    finally:
+    except ListenError:
+        await worker.stop()
+        raise
+    else:
         await worker.stop()
         _say("stopped")
 

@@ -39,6 +39,10 @@ class Outlet:
     def send(self, chunks: list[bytes]) -> None:
         """Send the chunks in order and clear the list."""
         transport = self._transport
+        if transport.is_closing():
+            # The descriptor's number may belong to another session's socket by now.
+            chunks.clear()
+            return
         for chunk in chunks:
             if len(chunk) > DIRECT or self._descriptor < 0 or transport.get_write_buffer_size():
                 transport.write(chunk)
