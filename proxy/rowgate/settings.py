@@ -48,6 +48,7 @@ def settings_from(values: dict[str, Any]) -> Settings:
 
     Raises:
         SettingsError: a key is unknown, missing, or its value is none it can have.
+
     """
     known = {item.name for item in fields(Settings)}
     unknown = sorted(set(values) - known)
@@ -65,6 +66,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
     Raises:
         SettingsError: it cannot be read, or is not TOML.
+
     """
     try:
         with path.open("rb") as file:
@@ -79,24 +81,31 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def _converted(name: str, value: Any) -> Any:
-    try:
-        if name == "listen":
-            return parse_listen(_text(name, value))
-        if name == "upstream":
-            return parse_upstream(_text(name, value))
-    except AddressError as problem:
-        raise SettingsError(f"setting {name!r}: {problem}") from None
+    if name in {"listen", "upstream"}:
+        return _address(name, value)
     if name in {"policy", "state", "webhook_secret_file"}:
         return Path(_text(name, str(value)))
     if name == "webhook":
         return _text(name, value)
     if name == "sync":
-        if value not in get_args(Sync):
-            raise SettingsError(f"setting 'sync' is {value!r}: expected normal (kill -9) or full (power loss)")
-        return value
+        return _sync(name, value)
     if name == "keep":
         return _size(name, value)
     return _number(name, value)
+
+
+def _address(name: str, value: object) -> Address | Upstream:
+    text = _text(name, value)
+    try:
+        return parse_listen(text) if name == "listen" else parse_upstream(text)
+    except AddressError as problem:
+        raise SettingsError(f"setting {name!r}: {problem}") from None
+
+
+def _sync(name: str, value: Any) -> Any:
+    if value not in get_args(Sync):
+        raise SettingsError(f"setting {name!r} is {value!r}: expected normal (kill -9) or full (power loss)")
+    return value
 
 
 def _size(name: str, value: object) -> int:

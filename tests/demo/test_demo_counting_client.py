@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from rowgate.demo.counting_client import Answer, CountingClient, ServerError, WireError
+from rowgate.demo.postgres import ThrowawayPostgres
 
 GREETING = b"R" + struct.pack("!II", 8, 0) + b"Z\0\0\0\x05I"
 
@@ -51,7 +52,7 @@ async def ask(port: int, on_row: Callable[[bytes], None] | None = None) -> Answe
         return await client.query("SELECT", on_row)
 
 
-async def test_rows_before_an_error_count():
+async def test_rows_before_an_error_count() -> None:
     seen: list[bytes] = []
     async with server(row(b"1", b"a") + row(b"2", b"b") + ERROR + READY) as port:
         answer = await ask(port, seen.append)
@@ -60,57 +61,57 @@ async def test_rows_before_an_error_count():
     assert seen == [b"1", b"2"]
 
 
-async def test_copied_lines_count_as_rows():
+async def test_copied_lines_count_as_rows() -> None:
     async with server(message(b"H", b"\0\0\0") + message(b"d", b"1\ta\n") * 3 + READY) as port:
         assert await ask(port) == Answer(3, 12, None)
 
 
-async def test_other_messages_are_no_rows():
+async def test_other_messages_are_no_rows() -> None:
     async with server(
         message(b"T", b"\0\0") + message(b"N", b"Mhm\0\0") + message(b"C", b"SELECT 0\0") + READY
     ) as port:
         assert await ask(port) == Answer(0, 0, None)
 
 
-async def test_a_connection_that_breaks_is_told():
+async def test_a_connection_that_breaks_is_told() -> None:
     async with server(row(b"1")) as port:
         with pytest.raises(WireError, match="closed in the middle"):
             await ask(port)
 
 
-async def test_a_refused_session_is_told_with_its_reason():
+async def test_a_refused_session_is_told_with_its_reason() -> None:
     async with server(b"", greeting=ERROR) as port:
         with pytest.raises(WireError, match="42501 no more"):
             await CountingClient.open(port, "kim", "shop")
 
 
-async def test_a_session_ended_after_an_error_keeps_the_reason():
+async def test_a_session_ended_after_an_error_keeps_the_reason() -> None:
     async with server(row(b"1") + ERROR) as port:
         with pytest.raises(WireError, match="ended: 42501 no more"):
             await ask(port)
 
 
-async def test_a_password_is_not_known_here():
+async def test_a_password_is_not_known_here() -> None:
     async with server(b"", greeting=message(b"R", struct.pack("!I", 3))) as port:
         with pytest.raises(WireError, match="password"):
             await CountingClient.open(port, "kim", "shop")
 
 
 @pytest.mark.parametrize("length", [3, 0xFFFFFFFF])
-async def test_an_impossible_length_is_refused_before_it_is_allocated(length):
+async def test_an_impossible_length_is_refused_before_it_is_allocated(length: int) -> None:
     async with server(b"D" + struct.pack("!I", length)) as port:
         with pytest.raises(WireError, match="bytes: expected"):
             await ask(port)
 
 
-async def test_nobody_listening_is_told():
+async def test_nobody_listening_is_told() -> None:
     async with server(b"") as port:
         pass
     with pytest.raises(WireError, match=f"port {port}"):
         await CountingClient.open(port, "kim", "shop")
 
 
-async def test_a_real_server_counts_the_same(postgres):
+async def test_a_real_server_counts_the_same(postgres: ThrowawayPostgres) -> None:
     async with await CountingClient.open(postgres.port, "postgres", "postgres") as client:
         assert (await client.query("SELECT generate_series(1, 12345)")).rows == 12_345
         broken = await client.query("SELECT 100 / (5 - n) FROM generate_series(1, 10) AS n")

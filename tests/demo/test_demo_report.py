@@ -1,10 +1,11 @@
 """The verdict: passed only when every figure is exactly what was promised."""
 
 import json
+from typing import Any
 
 import pytest
-from demo_reports import LIMIT, attempt, haul, honest, journal, report
 
+from demo.demo_reports import LIMIT, attempt, haul, honest, journal, report
 from rowgate.demo import shop
 from rowgate.demo.counting_client import ServerError
 from rowgate.demo.evidence import Journalled
@@ -13,7 +14,7 @@ from rowgate.demo.report import Stages
 SOON = ServerError("53400", "rowgate: limit", "", "")
 
 
-def test_everything_held_passes():
+def test_everything_held_passes() -> None:
     assert report().passed
 
 
@@ -44,11 +45,11 @@ def test_everything_held_passes():
         *("the journal disagrees", "no journal", "a record left open"),
     ],
 )
-def test_one_figure_off_does_not_pass(spoilt):
+def test_one_figure_off_does_not_pass(spoilt: dict[str, Any]) -> None:
     assert not report(**spoilt).passed
 
 
-def test_the_json_has_what_programs_rely_on():
+def test_the_json_has_what_programs_rely_on() -> None:
     found = json.loads(json.dumps(report().as_json()))
     assert found["passed"] is True
     assert found["thief"].items() >= {"rows": 2000, "limit": 2000, "parallel_rows": 2000, "sqlstate": "42501"}.items()
@@ -56,7 +57,7 @@ def test_the_json_has_what_programs_rely_on():
     assert found["honest"].items() >= {"requests": 12, "failed": 0, "p50_ms": 1.0, "p99_ms": 1.0}.items()
 
 
-def test_a_thief_nobody_stopped_has_no_sqlstate_and_no_moment():
+def test_a_thief_nobody_stopped_has_no_sqlstate_and_no_moment() -> None:
     found = report(single=haul(12_000, None)).as_json()
     assert found["thief"]["sqlstate"] is found["thief"]["stopped_after_s"] is None
     assert found["passed"] is False

@@ -48,7 +48,7 @@ def held(found: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("pure", [False, True], ids=["as installed", "pure"])
-def test_the_thief_is_held_exactly_and_no_honest_request_fails(pure):
+def test_the_thief_is_held_exactly_and_no_honest_request_fails(pure: bool) -> None:
     if not pure and not is_compiled(session_module):
         pytest.skip("the hot path is not compiled here: the pure one is shown by the other case")
     done = play("--json", **({"ROWGATE_PURE": "1"} if pure else {}))
@@ -63,7 +63,7 @@ def test_the_thief_is_held_exactly_and_no_honest_request_fails(pure):
     nothing_left(done.stderr)
 
 
-def test_keep_serves_until_told_to_end_and_leaves_nothing(tmp_path):
+def test_keep_serves_until_told_to_end_and_leaves_nothing(tmp_path: Path) -> None:
     story = tmp_path / "story"
     with story.open("w") as output:
         process = subprocess.Popen([*DEMO, "--json", "--keep"], stdout=subprocess.PIPE, stderr=output, text=True)
@@ -95,7 +95,7 @@ def test_keep_serves_until_told_to_end_and_leaves_nothing(tmp_path):
     assert gone(postmaster)
 
 
-def test_an_interrupted_demonstration_leaves_nothing(tmp_path):
+def test_an_interrupted_demonstration_leaves_nothing(tmp_path: Path) -> None:
     story = tmp_path / "story"
     with story.open("w") as output:
         process = subprocess.Popen(DEMO, stdout=output, stderr=subprocess.STDOUT, text=True)

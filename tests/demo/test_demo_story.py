@@ -3,9 +3,9 @@
 import io
 
 import pytest
-from demo_reports import ERROR, LIMIT, haul, honest, report
 from rich.console import Console
 
+from demo.demo_reports import ERROR, LIMIT, haul, honest, report
 from rowgate.demo.counting_client import ServerError
 from rowgate.demo.story import MAX_WIDTH, Story
 
@@ -16,7 +16,7 @@ def console(width: int = 80) -> tuple[Console, io.StringIO]:
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_no_line_is_wider_than_the_terminal_or_too_wide_to_read(width):
+def test_no_line_is_wider_than_the_terminal_or_too_wide_to_read(width: int) -> None:
     screen, output = console(width)
     story = Story(screen)
     story.title(compiled=False)
@@ -30,14 +30,14 @@ def test_no_line_is_wider_than_the_terminal_or_too_wide_to_read(width):
     assert max(len(line) for line in output.getvalue().splitlines()) <= min(width, MAX_WIDTH)
 
 
-def test_a_result_that_held_says_so():
+def test_a_result_that_held_says_so() -> None:
     screen, output = console()
     Story(screen).ending(report())
     assert "Held." in output.getvalue()
     assert "NO" not in output.getvalue()
 
 
-def test_a_broken_promise_is_shown_as_one():
+def test_a_broken_promise_is_shown_as_one() -> None:
     screen, output = console()
     Story(screen).ending(report(honest=honest(failed=2)))
     text = output.getvalue()
@@ -46,14 +46,14 @@ def test_a_broken_promise_is_shown_as_one():
     assert "12 of 14" in text
 
 
-def test_the_pure_hot_path_is_warned_of_and_the_compiled_one_is_not():
+def test_the_pure_hot_path_is_warned_of_and_the_compiled_one_is_not() -> None:
     for compiled in (True, False):
         screen, output = console()
         Story(screen).title(compiled=compiled)
         assert ("pure Python" in output.getvalue()) is not compiled
 
 
-def test_what_a_server_says_is_no_markup():
+def test_what_a_server_says_is_no_markup() -> None:
     screen, output = console()
     words = "rule [bold]x[/bold] [/] reached"
     Story(screen).stopped(haul(LIMIT, ServerError(ERROR.sqlstate, words, "", "")))

@@ -17,7 +17,7 @@ from rowgate.journal.errors import JournalError, JournalFull
 from rowgate.journal.reader import read
 from rowgate.journal.record import MIN_SEGMENT_BYTES, Verdict
 from rowgate.journal.scan import State
-from rowgate.journal.writer import Journal
+from rowgate.journal.writer import Entry, Journal
 
 SMALL = MIN_SEGMENT_BYTES
 
@@ -87,11 +87,16 @@ def test_entries_survive_roll_over_and_are_closed_where_they_were_opened(tmp_pat
     ]
 
 
+def sequence(entry: Entry) -> int:
+    assert entry.segment is not None
+    return entry.segment.sequence
+
+
 def test_rules_named_late_in_a_full_segment_are_kept_while_there_is_room(tmp_path: Path) -> None:
     journal = small_journal(tmp_path)
     who, what, how = session(), statement(), policy()
     entries = [journal.open(who, what, how) for _ in range(1200)]
-    last_of_first = [entry for entry in entries if entry.segment.sequence == 1]
+    last_of_first = [entry for entry in entries if sequence(entry) == 1]
     for index, entry in enumerate(last_of_first):
         journal.close_entry(entry, 1, 1, Verdict.CUT, rule(f"rule {index}" * 20))
     journal.close()

@@ -81,11 +81,12 @@ def test_caps_are_a_portals_however_it_is_fetched() -> None:
 
 def test_a_statement_starts_with_room_for_itself_and_a_first_row() -> None:
     full, empty = account(STATEMENTS, 1), account(ROWS, 0)
-    assert Charge(plan(full)).ready(NOW, True)
-    assert not Charge(plan(full, empty)).ready(NOW, True)
-    assert Charge(plan(full, empty)).ready(NOW, False)
-    assert not Charge(plan(account(STATEMENTS, 0))).ready(NOW, False)
-    assert not Charge(plan(full)).ready(NOW + 1, False)
+    assert Charge(plan(full)).ready(NOW, 1, True)
+    assert not Charge(plan(full, empty)).ready(NOW, 1, True)
+    assert Charge(plan(full, empty)).ready(NOW, 1, False)
+    assert not Charge(plan(account(STATEMENTS, 0))).ready(NOW, 1, False)
+    assert not Charge(plan(full)).ready(NOW + 1, 1, False)
+    assert not Charge(plan(account(STATEMENTS, 2))).ready(NOW, 3, False)  # a text of three statements counts as three
 
 
 def test_lacking_names_who_cannot_pay_and_the_need() -> None:
@@ -111,6 +112,6 @@ def test_a_statement_is_booked_in_its_own_accounts() -> None:
     statements = account(STATEMENTS, 2, within=0, enforced=False)
     statements.verdict = Denial("few", "too many")
     charge = Charge(plan(statements))
-    charge.spend_statement()
+    charge.spend_statements(1)
     assert statements.remaining == 1
     assert (charge.would, charge.beyond) == (statements.verdict, 0)

@@ -245,7 +245,8 @@ def test_the_policies_we_ship_load_and_switch_by_one_word(name: str) -> None:
     assert policy.limits
     for mode in ("monitor", "enforce"):
         switched = read(text.replace(f"\nmode: {policy.mode}\n", f"\nmode: {mode}\n").encode(), name)
-        assert all(rule.enforced is (mode == "enforce") for rule in (*switched.limits, *switched.statements))
+        enforced = [limit.enforced for limit in switched.limits] + [rule.enforced for rule in switched.statements]
+        assert all(each is (mode == "enforce") for each in enforced)
 
 
 def test_the_default_policy_admits_everybody_and_only_watches() -> None:

@@ -29,6 +29,7 @@ USAGE = 2
 
 
 def serve(
+    *,
     listen: Annotated[str | None, typer.Option(help="HOST:PORT, or the path of a Unix socket.")] = None,
     upstream: Annotated[
         str | None,
@@ -57,11 +58,7 @@ def serve(
         "webhook_secret_file": webhook_secret_file,
     }
     try:
-        values = read_config(config) if config is not None else {}
-        values.update({name: str(value) for name, value in given.items() if value is not None})
-        settings = settings_from(values)
-        if upstream is not None and settings.upstream.password:
-            raise SettingsError("a password in --upstream is seen by every user of this machine: put it into ~/.pgpass")
+        settings = _settings(given, config)
     except SettingsError as error:
         _fail(str(error), USAGE)
     try:
@@ -70,6 +67,16 @@ def serve(
         _fail(str(error), CANNOT_START)
     except OSError as error:
         _fail(f"{error.filename or 'start'}: {error.strerror}", CANNOT_START)
+
+
+def _settings(given: dict[str, Any], config: Path | None) -> Settings:
+    """Return the settings of the config file and, over them, those given on the command line."""
+    values = read_config(config) if config is not None else {}
+    values.update({name: str(value) for name, value in given.items() if value is not None})
+    settings = settings_from(values)
+    if given["upstream"] is not None and settings.upstream.password:
+        raise SettingsError("a password in --upstream is seen by every user of this machine: put it into ~/.pgpass")
+    return settings
 
 
 def _fail(message: str, status: int) -> None:

@@ -20,7 +20,6 @@ the index of the newest bucket, the sum, the time from which returns are accepte
 """
 
 from collections.abc import Iterable, Sequence
-
 from functools import lru_cache
 
 from rowgate.ledger.interface import (

@@ -94,11 +94,11 @@ class Charge:
         self.octets_left = FREE_OF_BOUNDS
         return None
 
-    def ready(self, now: float, rows_possible: bool) -> bool:
-        """Return whether the statement may start: one statement, and where rows can come, room for a first one."""
+    def ready(self, now: float, count: int, rows_possible: bool) -> bool:  # noqa: FBT001 - a C flag
+        """Return whether a text of ``count`` statements may start: where rows can come, with room for a first one."""
         account: Account
         for account in self.plan.statement_accounts:
-            if account.remaining < 1 or now >= account.expires:
+            if account.remaining < count or now >= account.expires:
                 return False
         if rows_possible:
             for account in self.row_accounts:
@@ -109,12 +109,12 @@ class Charge:
                     return False
         return True
 
-    def spend_statement(self) -> None:
-        """Book one statement; ``ready`` has shown that there is room."""
+    def spend_statements(self, count: int) -> None:
+        """Book so many statements; ``ready`` has shown that there is room."""
         account: Account
         for account in self.plan.statement_accounts:
-            account.remaining -= 1
-            account.within -= 1
+            account.remaining -= count
+            account.within -= count
             if account.within < 0:
                 self._note(account)
 

@@ -52,6 +52,7 @@ def parse_listen(text: str) -> Address:
 
     Raises:
         AddressError: it is neither.
+
     """
     if text.startswith("/"):
         path = Path(text)
@@ -69,6 +70,7 @@ def parse_upstream(text: str) -> Upstream:
 
     Raises:
         AddressError: it is not such a URL.
+
     """
     if text.startswith("/"):
         return Upstream(parse_listen(text))

@@ -33,6 +33,7 @@ class Listener:
 
         Raises:
             ListenError: it is taken, or may not be used.
+
         """
         loop = asyncio.get_running_loop()
         try:

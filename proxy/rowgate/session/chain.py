@@ -1,4 +1,4 @@
-"""A simple multi-statement text run as a chain of the extended protocol: each result can be cut before the next commits.
+"""A simple multi-statement text as a chain of the extended protocol: each result can be cut before the next commits.
 
 PROTOCOL.md, "Cutting": such a chain behaves alike for the kinds that are ``chainable``; the caller refuses other texts.
 """

@@ -80,7 +80,7 @@ cdef class ClientStream:
     cdef int _function_call(self, long long position, double now) except -1
 
     cdef Execution _execution(self, Statement statement, Plan plan, Portal portal)
-    @cython.locals(charge=Charge, statement=Statement, need=cython.int)
+    @cython.locals(charge=Charge, statement=Statement, need=cython.int, count=cython.int)
     cdef int _may_start(self, Execution execution, double now) except -1
     @cython.locals(conversation=Conversation, statement=Statement)
     cdef _started(self, Execution execution)

@@ -1,7 +1,7 @@
 """From the client to the server: every message is understood, judged, and forwarded, replaced, or made to wait.
 
-What is allowed is forwarded as the bytes it came in. A message waits (the stream is *gated*) where sending it would make
-a later cut impossible to undo; PROTOCOL.md, "What follows", gives the rules this module holds:
+What is allowed is forwarded as the bytes it came in. A message waits (the stream is *gated*) where sending it would
+make a later cut impossible to undo; PROTOCOL.md, "What follows", gives the rules this module holds:
 
 * a pure read outside a transaction streams; what follows in other groups is independent of it;
 * inside a transaction later groups wait for the read's ReadyForQuery, so that a cut can still abort the transaction;
@@ -115,11 +115,12 @@ class ClientStream:
 
     def feed(self, data: bytes, now: float) -> None:
         """Take bytes from the client, or none to try again what was gated; ``now`` in monotonic seconds."""
-        if self._parts:
+        held = self.retry_at > now and self._abandoned is None  # a throttle's time is not over: the ledger is not asked
+        if self._parts or held:
             if data:
                 self._parts.append(data)
                 self.buffered += len(data)
-            if self.buffered < self._needed:
+            if held or self.buffered < self._needed:
                 return
             data = b"".join(self._parts)
             self._parts.clear()
@@ -596,9 +597,10 @@ class ClientStream:
         if self._abandoned is not None and self._waiting_since:
             self._refusal, self._abandoned, self._waiting_since = self._abandoned, None, 0.0
             return REFUSE
-        while not charge.ready(now, statement.rows_possible):
+        count = len(statement.parts) or 1
+        while not charge.ready(now, count, statement.rows_possible):
             need = 1 if statement.rows_possible else 0
-            refusal = self.conversation.services.refill(charge.lacking(1, need, need, now))
+            refusal = self.conversation.services.refill(charge.lacking(count, need, need, now))
             if refusal is None:
                 continue
             if not self._waiting_since:
@@ -621,7 +623,7 @@ class ClientStream:
         conversation = self.conversation
         statement = execution.statement
         if not execution.plan.undeniable:
-            execution.charge.spend_statement()
+            execution.charge.spend_statements(len(statement.parts) or 1)
         conversation.denials = 0
         self._open(execution)
         execution.outside = conversation.transaction == IDLE and not conversation.maybe_in_transaction

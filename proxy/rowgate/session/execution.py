@@ -27,8 +27,9 @@ class Portal:
 class Execution:
     """A statement between its Execute (or Query) and its completion.
 
-    ``pure``: it is a read that leaves nothing behind, as far as the catalogue can be trusted now. ``metered`` says that rows may come and something may stop them; ``cut`` is set once something has; ``late`` that
-    the transaction is aborted by a substitute behind it.
+    ``pure``: it is a read that leaves nothing behind, as far as the catalogue can be trusted now. ``metered`` says that
+    rows may come and something may stop them; ``cut`` is set once something has; ``late`` that the transaction is
+    aborted by a substitute behind it.
     """
 
     __slots__ = (

@@ -200,6 +200,8 @@ class ServerStream:
         if outcome == PAUSE:
             self._hold(position)
             return -1
+        if conversation.ended:
+            return -1
         if outcome == DROP:
             self._forward_to(position)
         return position
@@ -277,6 +279,10 @@ class ServerStream:
             conversation.interpose(denial.substitute_execute(refusal, conversation.nonce))
             replies.push(EXECUTE_REPLY, PASS).denial = refusal
         elif not execution.outside:
+            if not alone:
+                # A row from what was read as returning none: groups behind it have gone, perhaps a COMMIT among them.
+                self._fatal(self._start, PROTOCOL_VIOLATION, "a result that passed its limit could not be undone")
+                return
             execution.late = True
             conversation.interpose(denial.substitute_query(refusal, conversation.nonce))
             replies.push(QUERY_REPLY, PASS).denial = refusal

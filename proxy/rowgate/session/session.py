@@ -1,8 +1,8 @@
 """One established session: bytes in from either side, bytes and commands out. No socket, no clock, no event loop.
 
 The link feeds ``from_client`` and ``from_server``, sends ``to_client`` and ``to_server`` in order (and clears them),
-carries out ``commands``, stops reading the client while ``client_must_wait``, the server while ``server_must_wait``, and calls
-``resume`` at ``deadline``.
+carries out ``commands``, stops reading the client while ``client_must_wait``, the server while ``server_must_wait``,
+and calls ``resume`` at ``deadline``.
 """
 
 from typing import Final

@@ -39,6 +39,7 @@ class Reception:
 
         Raises:
             StartupError: what the client sent is no start-up packet.
+
         """
         self._buffer += data
         while True:
@@ -94,6 +95,7 @@ class Admission:
 
         Raises:
             StartupError: something else than a password or SASL message, or one of impossible length.
+
         """
         self._from_client += data
         while len(self._from_client) >= messages.HEADER and self._from_client[0] == PASSWORD:
@@ -112,6 +114,7 @@ class Admission:
 
         Raises:
             StartupError: a message of impossible length.
+
         """
         self._from_server += data
         while not self.established and len(self._from_server) >= messages.HEADER:

@@ -1,8 +1,8 @@
-"""Every transition of a session's server side in one table: the reply that is due × the message that comes → what it does.
+"""Every transition of a session's server side in one table: the reply due × the message that comes → what it does.
 
 What is not in the table is a violation and ends the session: a message out of place means that client and server no
-longer agree on whose answer this is. ErrorResponse, NoticeResponse, NotificationResponse and ParameterStatus may come at
-any time and are not in it. Source: PostgreSQL documentation, "Message Flow".
+longer agree on whose answer this is. ErrorResponse, NoticeResponse, NotificationResponse and ParameterStatus may come
+at any time and are not in it. Source: PostgreSQL documentation, "Message Flow".
 """
 
 from collections.abc import Mapping

@@ -83,7 +83,10 @@ class Names:
         return self._known_relations is None or name in self._known_relations
 
     def known_type(self, name: Sequence[str]) -> bool:
-        """Return whether the catalogue has a type of this name; a newer one could be a domain whose check runs anything."""
+        """Return whether the catalogue has a type of this name.
+
+        A newer one could be a domain whose check runs anything.
+        """
         return self._known_types is None or name[-1] in self._known_types or (len(name) > 1 and name[-2] == _SYSTEM)
 
     def pure_syntax(self, names: Iterable[str]) -> bool:

@@ -24,7 +24,8 @@ class Part:
 
     ``pure``: running it writes nothing, takes no lock, and changes nothing of session or transaction. ``bound``: the
     most rows it can return, 0 for none, -1 for unknown; a LIMIT is not looked at. ``reads_nobody``: its result depends
-    on no table. ``settled``: every relation in it is one the catalogue knows. ``location`` and ``length`` are bytes of the text, and mean something in the result of ``split`` only.
+    on no table. ``settled``: every relation in it is one the catalogue knows. ``location`` and ``length`` are bytes of
+    the text, and mean something in the result of ``split`` only.
     """
 
     __slots__ = (

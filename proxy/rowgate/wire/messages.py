@@ -81,6 +81,7 @@ def row_origins(body: bytes) -> list[int]:
 
     Raises:
         ValueError: the body is not a RowDescription.
+
     """
     if len(body) < 2:  # noqa: PLR2004 - the column count is two bytes
         raise ValueError("RowDescription ends before its column count")

@@ -82,6 +82,7 @@ def packet_length(data: bytes) -> int:
 
     Raises:
         StartupError: the length is one no client sends.
+
     """
     if len(data) < struct.calcsize("!I"):
         return 0
@@ -96,6 +97,7 @@ def parse_packet(packet: bytes) -> Packet:
 
     Raises:
         StartupError: it is malformed, or a protocol version this proxy does not speak.
+
     """
     (code,) = struct.unpack_from("!I", packet, 4)
     if code in {SSL_REQUEST, GSSENC_REQUEST}:
