@@ -84,13 +84,13 @@ class Bench:
         evaluator = Evaluator(snapshot, guards_for(snapshot, self.accounts.of), _failed)
         subject = Subject("bench-1", "app", "shop", IPv4Address("127.0.0.1"), None)
         services = Services(
-            self.reader,
-            self.journal,
-            (JournalError,),
-            self.accounts.refill,
-            lambda name: definition(Kind.RULE, {"name": name}),
-            lambda accounts, _: tuple(accounts),
-            lambda _: None,
+            reader=self.reader,
+            journal=self.journal,
+            journal_errors=(JournalError,),
+            refill=self.accounts.refill,
+            define_rule=lambda name: definition(Kind.RULE, {"name": name}),
+            counted_entities=lambda accounts, _: tuple(accounts),
+            changes=lambda _: None,
         )
         facts = definition(Kind.SESSION, {"session": subject.session, "user": subject.user})
         self.judge = evaluator.judge_for(subject)

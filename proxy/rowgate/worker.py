@@ -129,7 +129,7 @@ class Worker:
     async def stop(self) -> None:
         """End every session now, give back what is leased, close the files."""
         if self.listener is not None:
-            await self.listener.close()
+            self.listener.close()
         for link in list(self.links):
             self._tell_shutdown(link)
         await asyncio.sleep(0)
@@ -150,7 +150,7 @@ class Worker:
         started = self.clock.monotonic()
         self._draining = True
         if self.listener is not None:
-            await self.listener.close()
+            self.listener.close()
         self.bus.emit(happened.SessionsDrained(remaining=len(self.links)))
         for link in list(self.links):
             self._end_if_idle(link)

@@ -30,6 +30,5 @@ cdef class Charge:
     cpdef bint ready(self, double now, long count, bint rows_possible)
     @cython.locals(account=Account)
     cpdef spend_statements(self, long count)
-    @cython.locals(account=Account)
     cpdef list lacking(self, long long statements, long long rows, long long octets, double now)
     cdef _note(self, Account account)

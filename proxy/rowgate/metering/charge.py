@@ -120,17 +120,9 @@ class Charge:
 
     def lacking(self, statements: int, rows: int, octets: int, now: float) -> list[tuple[Account, int]]:
         """Return the accounts whose lease cannot pay for this much more, each with the need."""
-        account: Account
-        short: list[tuple[Account, int]] = []
-        for account in self.plan.statement_accounts:
-            if account.room(now) < statements:
-                short.append((account, statements))
-        for account in self.row_accounts:
-            if account.room(now) < rows:
-                short.append((account, rows))
-        for account in self.octet_accounts:
-            if account.room(now) < octets:
-                short.append((account, octets))
+        short = [(account, statements) for account in self.plan.statement_accounts if account.room(now) < statements]
+        short += [(account, rows) for account in self.row_accounts if account.room(now) < rows]
+        short += [(account, octets) for account in self.octet_accounts if account.room(now) < octets]
         return short
 
     def _note(self, account: Account) -> None:

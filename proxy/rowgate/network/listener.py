@@ -47,7 +47,7 @@ class Listener:
         port = server.sockets[0].getsockname()[1]
         return cls(server, Address(address.host, port))
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Take no more connections; those accepted live on."""
         self._server.close()
         if self.address.path:

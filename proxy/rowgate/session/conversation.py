@@ -51,7 +51,9 @@ class Recorder(Protocol):
         """Open a record before the first row leaves; raises ``JournalError`` when it cannot be kept."""
         ...
 
-    def close_entry(self, entry: Any, rows: int, octets: int, verdict: int, rule: Any, beyond: int = 0) -> None:
+    def close_entry(  # noqa: PLR0917 - the hot path passes by position
+        self, entry: Any, rows: int, octets: int, verdict: int, rule: Any, beyond: int = 0
+    ) -> None:
         """Close it with its figures; ``beyond``: rows that enforcement would not have let pass."""
         ...
 
@@ -75,6 +77,7 @@ class Services:
 
     def __init__(
         self,
+        *,
         reader: Reader,
         journal: Recorder,
         journal_errors: tuple[type[Exception], ...],
@@ -180,7 +183,7 @@ class Conversation:
             self.to_server.append(message)
 
     def report(
-        self, kind: str, denial: Denial | None = None, template: str = "", text: str = "", rows: int = 0
+        self, kind: str, denial: Denial | None = None, template: str = "", *, text: str = "", rows: int = 0
     ) -> None:
         """Queue a report for the log of rare events."""
         self.commands.append(Report(kind, denial, template, text, rows))

@@ -93,6 +93,7 @@ class Statement:
         "bound",
         "chainable",
         "controls_transaction",
+        "defines",
         "definition",
         "ends_transaction",
         "parsed",
@@ -100,7 +101,6 @@ class Statement:
         "pure",
         "reads_nobody",
         "rows_possible",
-        "defines",
         "settings_only",
         "settled",
         "tables",
@@ -137,7 +137,7 @@ class Statement:
         self.ends_transaction = not kinds.isdisjoint(TRANSACTION_ENDS)
         self.settings_only = kinds == {"set"}
         self.defines = DEFINE_KIND in kinds
-        self.settled = all([part.settled for part in parts])
+        self.settled = all(part.settled for part in parts)
         self.chainable = all(part.chainable for part in parts)
         self.reads_nobody = all(part.reads_nobody for part in parts)
         self.actions = frozenset().union(*[part.actions for part in parts])
