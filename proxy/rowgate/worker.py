@@ -79,7 +79,6 @@ class Worker:
         self._tasks: set[asyncio.Task[None]] = set()
         self._cancels = asyncio.Semaphore(MAX_CANCELS)
         self._rules: dict[str, Definition] = {}
-        self._unwanted: set[Link] = set()
         self._draining = False
         self._drained = asyncio.Event()
         self._prefix = secrets.token_hex(4)
@@ -238,10 +237,22 @@ class Worker:
         target.pump()
         self._spawn(self._pass_cancel(link, request))
 
-    def session_for(self, link: Link, admission: Admission) -> Session:
-        """Make the session of an authenticated client."""
-        subject: Subject = link.facts[0]
-        database: Database = link.facts[1]
+    def admitted(self, link: Link, admission: Admission) -> None:
+        """Make the session of a client that the server has let in; only now is its database known to exist."""
+        self._spawn(self._establish(link, admission))
+
+    async def _establish(self, link: Link, admission: Admission) -> None:
+        database = await self.databases.of(link.facts.database)
+        if link.closed:
+            return
+        try:
+            link.establish(self._session(link, admission, database))
+        except Exception as problem:  # noqa: BLE001 - whatever it is, the session must not begin
+            self.failed(link, problem)
+            link.end("failed")
+
+    def _session(self, link: Link, admission: Admission, database: Database) -> Session:
+        subject: Subject = link.facts
         facts = {
             "session": subject.session,
             "user": subject.user,
@@ -277,6 +288,12 @@ class Worker:
         """End a connection that has not become a session in time."""
         link.refuse(denial.fatal("08006", "the start-up took too long"), "start-up took too long")
 
+    def failed(self, link: Link, problem: Exception) -> None:
+        """Our own code has raised."""
+        subject = link.facts[0] if isinstance(link.facts, tuple) else link.facts
+        session = subject.session if isinstance(subject, Subject) else None
+        self.bus.emit(happened.SessionFailed(session=session, error=f"{type(problem).__name__}: {problem}"))
+
     def violated(self, link: Link, what: str) -> None:
         """The first packets were none of PostgreSQL's."""
         self.bus.emit(happened.ProtocolViolated(where="start-up", what=what, source=_source_name(_source(link.peer))))
@@ -284,7 +301,6 @@ class Worker:
     def ended(self, link: Link, reason: str) -> None:
         """Forget a link."""
         self.links.discard(link)
-        self._unwanted.discard(link)
         self._drained.set()
         if link.session is None:
             return
@@ -310,9 +326,6 @@ class Worker:
         return link
 
     async def _connect(self, link: Link, startup: Startup) -> None:
-        subject: Subject = link.facts
-        database = await self.databases.of(startup.database)
-        link.facts = (subject, database)
         address = self.settings.upstream.address
         loop = asyncio.get_running_loop()
         try:
@@ -349,15 +362,16 @@ class Worker:
         self.bus.emit(happened.ServerUnreachable(upstream=str(self.settings.upstream.address), error=error))
 
     def _judge_again(self, link: Link) -> None:
-        """Put a live session under the policy in force; one that no rule admits any more ends when it is idle."""
+        """Put a live session under the policy in force; one that no rule admits any more ends."""
         if link.session is None:
             return
         subject: Subject = link.facts[0]
         rule = self.snapshot.client_for(subject.user, subject.database, subject.source)
         if rule is None and self._refuses_unmatched():
-            self._unwanted.add(link)
-        else:
-            self._unwanted.discard(link)
+            # At once: in a transaction, or in the middle of a result, it would go on under no client's limits.
+            message = denial.fatal(ADMIN_SHUTDOWN, "no client rule of the policy admits this session any more")
+            link.refuse(message, "no longer admitted")
+            return
         client = rule.name if rule is not None else None
         if client != subject.client:
             subject = Subject(
@@ -417,18 +431,24 @@ class Worker:
     async def _housekeeping(self) -> None:
         while True:
             await asyncio.sleep(HOUSEKEEPING)
-            self.accounts.sweep()
-            self.bus.sweep()
-            for link in list(self._unwanted):
-                self._end_if_idle(link)
             try:
-                self.store.forget_expired(FORGET_BATCH)
-            except LedgerError as problem:
-                self.bus.emit(happened.LedgerFailed(error=str(problem), posture="closed"))
-            try:
-                self.journal.prepare_next()
-            except JournalError as problem:
-                self.bus.emit(happened.JournalFailed(error=str(problem), posture="closed"))
+                self._keep_house()
+            except Exception as problem:  # noqa: BLE001 - the next round must come whatever happened in this one
+                self.bus.emit(
+                    happened.SessionFailed(session=None, error=f"housekeeping: {type(problem).__name__}: {problem}")
+                )
+
+    def _keep_house(self) -> None:
+        self.accounts.sweep()
+        self.bus.sweep()
+        try:
+            self.store.forget_expired(FORGET_BATCH)
+        except LedgerError as problem:
+            self.bus.emit(happened.LedgerFailed(error=str(problem), posture="closed"))
+        try:
+            self.journal.prepare_next()
+        except JournalError as problem:
+            self.bus.emit(happened.JournalFailed(error=str(problem), posture="closed"))
 
     async def _checkpoints(self) -> None:
         while True:

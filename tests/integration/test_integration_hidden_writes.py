@@ -169,7 +169,11 @@ def test_a_write_that_the_catalogue_shows_is_undone(
     )
 
 
-@pytest.mark.parametrize("name", sorted(set(HIDDEN) - {"operator", "argument of another type"}))
+# Made behind the proxy's back under a name that stands for something harmless, these are seen at the next reading only.
+SEEN_LATER = {"operator", "argument of another type", "name of a built-in function"}
+
+
+@pytest.mark.parametrize("name", sorted(set(HIDDEN) - SEEN_LATER))
 def test_a_write_made_a_moment_ago_is_undone(name: str, place: Place, fresh_user: FreshUser, direct: RawClient) -> None:
     """Made behind the proxy's back, on a direct connection, after it has read the catalogue."""
     own = f"hidden_{time.monotonic_ns()}"

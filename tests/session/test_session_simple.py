@@ -49,7 +49,11 @@ def test_what_is_allowed_passes() -> None:
     book.client(SELECT).says_to_server(SELECT)
     book.server(result(10)).says_to_client(result(10))
     (record,) = book.journal.records
-    assert (record.rows, record.octets, record.verdict) == (10, len(rows(10)), Verdict.ALLOWED)
+    assert (record.rows, record.octets, record.verdict) == (
+        10,
+        len(row_description(CUSTOMERS) + rows(10)),
+        Verdict.ALLOWED,
+    )
 
 
 def test_the_row_beyond_the_limit_is_cut_and_the_session_lives_on() -> None:
@@ -327,7 +331,7 @@ def test_a_row_larger_than_the_limit_on_bytes_does_not_pass_for_one_row() -> Non
 
 
 def test_notices_of_a_metered_result_cost_bytes() -> None:
-    book = Playbook(ENFORCE + limit("bytes", "100"))
+    book = Playbook(ENFORCE + limit("bytes", str(100 + len(row_description(CUSTOMERS)))))
     book.client(SELECT).server(row_description(CUSTOMERS), notice("x" * 50), notice("y" * 50), complete(), ready())
     said = book.to_client()
     assert kinds(said) == "TNEZ"
@@ -415,3 +419,11 @@ def test_a_flood_of_denials_ends_the_session() -> None:
     assert book.ended
     assert kinds(book.to_server()) == "Q" * 500 + "X"
     assert errors(book.to_client())[-1]["V"] == "FATAL"
+
+
+def test_column_names_are_text_and_count() -> None:
+    """A table may be made whose columns are called what the thief wants to know."""
+    described = row_description(*[0] * 400)
+    book = Playbook(ENFORCE + limit("bytes", "1000"))
+    book.client(SELECT).server(described, complete("SELECT 0"), ready())
+    assert kinds(book.to_client()) == "EZ"

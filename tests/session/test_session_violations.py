@@ -153,4 +153,5 @@ def test_noise_ends_a_session_and_never_raises(client: list[bytes], server: list
         book.client(piece)
     for piece in server:
         book.server(piece)
-    assert m.kinds(book.to_client()).count("E") <= 12
+    said = book.to_client()  # which may end inside a long message
+    assert said.count(b"SERROR") + said.count(b"SFATAL") <= 12

@@ -231,6 +231,17 @@ class GuardFailed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SessionFailed(Event):
+    """Rowgate's own code raised: the session was ended, and this is a mistake of ours to be reported."""
+
+    severity: ClassVar[Severity] = Severity.CRITICAL
+    repeats_by: ClassVar[tuple[str, ...] | None] = ("error",)
+
+    session: str | None
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerFailed(Event):
     """The ledger cannot be written; ``posture`` says what happens to statements meanwhile."""
 

@@ -10,12 +10,15 @@ from typing import Any, Final, Protocol, cast
 
 from rowgate.network.outlet import Outlet
 from rowgate.session.commands import CancelStatement, EndSession, Report
+from rowgate.session.denial import fatal
 from rowgate.session.session import Session
 from rowgate.session.startup import Admission, Reception, refusal
 from rowgate.wire.startup import CancelRequest, Startup, StartupError
 
 # Bytes a transport keeps for a peer that does not read before the other side is paused.
 WRITE_HIGH: Final = 64 * 1024
+# Seconds a peer has to take what it was sent before its session ended.
+LINGER: Final = 5.0
 # Seconds a held result or statement waits at least, so that a timer never spins.
 MIN_DELAY: Final = 0.001
 
@@ -31,8 +34,8 @@ class Owner(Protocol):
         """The client's connection carries a cancel."""
         ...
 
-    def session_for(self, link: "Link", admission: Admission) -> Session:
-        """Authentication is over: make the session."""
+    def admitted(self, link: "Link", admission: Admission) -> None:
+        """Authentication is over: make the session, and call the link's ``establish``."""
         ...
 
     def carry_out(self, link: "Link", command: CancelStatement | EndSession | Report) -> None:
@@ -41,6 +44,10 @@ class Owner(Protocol):
 
     def startup_expired(self, link: "Link") -> None:
         """The client has not become a session in time."""
+        ...
+
+    def failed(self, link: "Link", problem: Exception) -> None:
+        """Our own code has raised: the session must not go on."""
         ...
 
     def violated(self, link: "Link", what: str) -> None:
@@ -79,19 +86,25 @@ class Link:
 
     def client_data(self, data: bytes) -> None:
         """Take bytes from the client's socket."""
-        if self.session is not None:
-            self.session.from_client(data, monotonic())
-            self.pump()
-        else:
-            self._client_data_early(data)
+        try:
+            if self.session is not None:
+                self.session.from_client(data, monotonic())
+                self.pump()
+            else:
+                self._client_data_early(data)
+        except Exception as problem:  # noqa: BLE001 - whatever it is, this session must not go on
+            self._fail(problem)
 
     def server_data(self, data: bytes) -> None:
         """Take bytes from the server's socket."""
-        if self.session is not None:
-            self.session.from_server(data, monotonic())
-            self.pump()
-        else:
-            self._server_data_early(data)
+        try:
+            if self.session is not None:
+                self.session.from_server(data, monotonic())
+                self.pump()
+            else:
+                self._server_data_early(data)
+        except Exception as problem:  # noqa: BLE001 - whatever it is, this session must not go on
+            self._fail(problem)
 
     def pump(self) -> None:
         """Send what the session has put out, carry out its commands, and let reading follow writing."""
@@ -150,10 +163,14 @@ class Link:
     def _resume(self) -> None:
         self._timer = None
         self._timer_at = 0.0
-        if self.session is not None and not self.closed:
+        if self.session is None or self.closed:
+            return
+        try:
             self.session.resume(monotonic())
             self.pump()
             self._follow(self.session)
+        except Exception as problem:  # noqa: BLE001 - whatever it is, this session must not go on
+            self._fail(problem)
 
     def _carry_out(self, session: Session) -> None:
         commands = session.commands[:]
@@ -163,9 +180,20 @@ class Link:
 
     def cancel_finished(self) -> None:
         """The cancel this session asked for is over."""
-        if self.session is not None and not self.closed:
+        if self.session is None or self.closed:
+            return
+        try:
             self.session.cancel_finished(monotonic())
             self.pump()
+        except Exception as problem:  # noqa: BLE001 - whatever it is, this session must not go on
+            self._fail(problem)
+
+    def _fail(self, problem: Exception) -> None:
+        """Fail closed: nothing more passes, the client is told that it was us."""
+        self.owner.failed(self, problem)
+        self.refuse(
+            fatal("XX000", "internal error, the session ends; the operator finds it as SessionFailed"), "failed"
+        )
 
     # Before the session
 
@@ -216,11 +244,27 @@ class Link:
             self._refuse(error)
             return
         self._pump_admission()
-        if self.admission.established:
-            self._establish(self.admission)
+        if self.admission.established and self.client is not None and self.server is not None:
+            # The session may have to wait for its database's catalogue; what comes meanwhile stays in the sockets.
+            self._pause_client(paused=True)
+            self._pause_server(paused=True)
+            self.owner.admitted(self, self.admission)
 
-    def _establish(self, admission: Admission) -> None:
-        self.session = self.owner.session_for(self, admission)
+    def establish(self, session: Session) -> None:
+        """Begin the session: the rest of the greeting is the client's if the limit on bytes has room for it."""
+        admission = self.admission
+        if admission is None or self.closed:
+            session.close()
+            return
+        octets = sum(len(message) for message in admission.held)
+        if not session.welcome(octets, monotonic()):
+            session.close()
+            self.refuse(
+                fatal("54000", f"a greeting of {octets} bytes passes the limit on bytes"), "greeting over the limit"
+            )
+            return
+        self._write(self.client, admission.held)
+        self.session = session
         self.admission = None
         if self._timer is not None:
             self._timer.cancel()
@@ -234,6 +278,7 @@ class Link:
         if client_rest:
             self.session.from_client(client_rest, now)
         self.pump()
+        self._follow(self.session)
 
     def _pump_admission(self) -> None:
         admission = self.admission
@@ -266,6 +311,10 @@ class Link:
         for transport in (self.client, self.server):
             if transport is not None and not transport.is_closing():
                 transport.close()
+                if transport.get_write_buffer_size():
+                    self.loop.call_later(
+                        LINGER, transport.abort
+                    )  # a peer that does not read holds no descriptor for long
         if self.session is not None:
             self.session.close()
             self._carry_out(self.session)

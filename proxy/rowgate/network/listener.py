@@ -14,6 +14,7 @@ from rowgate.network.link import ClientSide, Link
 
 # Connections the kernel keeps for us while the event loop is busy: a burst of a second.
 BACKLOG: Final = 2_048
+SOCKET_MODE: Final = 0o777
 
 
 class ListenError(Exception):
@@ -40,6 +41,7 @@ class Listener:
             if address.path:
                 _remove_stale(Path(address.path))
                 server = await loop.create_unix_server(lambda: ClientSide(accept()), address.path, backlog=BACKLOG)
+                _open_to_all(Path(address.path))
                 return cls(server, address)
             server = await loop.create_server(lambda: ClientSide(accept()), address.host, address.port, backlog=BACKLOG)
         except OSError as problem:
@@ -58,6 +60,11 @@ def _explained(address: Address, problem: OSError) -> str:
     if problem.errno == errno.EADDRINUSE:
         return f"cannot listen on {address}: another process does; stop it, or give another --listen"
     return f"cannot listen on {address}: {problem.strerror or os.strerror(problem.errno or 0)}"
+
+
+def _open_to_all(path: Path) -> None:
+    """Let every account connect, as PostgreSQL does (unix_socket_permissions): who may log in is for the server to say."""
+    path.chmod(SOCKET_MODE)
 
 
 def _remove_stale(path: Path) -> None:

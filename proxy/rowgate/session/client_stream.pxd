@@ -66,7 +66,10 @@ cdef class ClientStream:
                    last=cython.longlong, name=bytes, prepared=bytes, portal=Portal)
     cdef int _bind(self, long long position, long long whole) except -1
     @cython.locals(conversation=Conversation, name=bytes, reply=Reply, portal=Portal)
-    cdef int _describe(self, long long position, long long whole) except -1
+    cdef int _describe(self, long long position, long long whole, double now) except -1
+    @cython.locals(ambient=Charge)
+    cdef object _may_describe(self, double now)
+    cdef int _deny_describe(self, long long position, object refusal, double now) except -1
     @cython.locals(conversation=Conversation, name=bytes, reply=Reply)
     cdef int _close(self, long long position, long long whole) except -1
     @cython.locals(conversation=Conversation, end=cython.longlong, name=bytes, portal=Portal, statement=Statement,

@@ -262,7 +262,7 @@ class ClientStream:
         if kind == PARSE:
             return self._parse(position, whole, now)
         if kind == DESCRIBE:
-            return self._describe(position, whole)
+            return self._describe(position, whole, now)
         if kind == CLOSE:
             return self._close(position, whole)
         if kind not in FRONTEND_TYPES:
@@ -463,7 +463,7 @@ class ClientStream:
         portal.group = conversation.group
         return FORWARD
 
-    def _describe(self, position: int, whole: int) -> int:
+    def _describe(self, position: int, whole: int, now: float) -> int:
         conversation = self.conversation
         if conversation.skipping:
             return FORWARD
@@ -471,6 +471,9 @@ class ClientStream:
         if name is None:
             self._violation(position, "invalid Describe: no terminating zero")
             return REPLACED
+        refusal = self._may_describe(now)
+        if refusal is not None:
+            return self._deny_describe(position, refusal, now)
         reply = conversation.replies.push(DESCRIBE_REPLY, PASS)
         if self._data[position + HEADER_SIZE] == OF_PORTAL:
             portal = conversation.portals.get(name)
@@ -478,6 +481,27 @@ class ClientStream:
                 reply.portal = portal
                 portal.described = True
         return FORWARD
+
+    def _may_describe(self, now: float) -> Denial | None:
+        """A description is text, and text counts: return why there is none, once the limit on bytes is used up."""
+        ambient = self.conversation.ambient
+        if ambient is None:
+            return None
+        ambient.measure(now)
+        if ambient.room_octets > 0:
+            return None
+        refusal = self.conversation.services.refill(ambient.lacking(0, 0, 1, now))
+        return None if refusal is None else refusal.denial
+
+    def _deny_describe(self, position: int, refusal: Denial, now: float) -> int:
+        conversation = self.conversation
+        if self._slow_down(now):
+            return GATED
+        self._denied(self._execution(UNKNOWN, conversation.plan_of(UNKNOWN), None), refusal)
+        self._forward_to(position)
+        conversation.to_server.append(denial.substitute_describe(refusal, conversation.nonce))
+        conversation.replies.push(DESCRIBE_REPLY, PASS).denial = refusal
+        return REPLACED
 
     def _close(self, position: int, whole: int) -> int:
         conversation = self.conversation
@@ -652,8 +676,10 @@ class ClientStream:
                 conversation.definition, execution.statement.definition, execution.plan.policy
             )
         except services.journal_errors as problem:
-            # Fail closed: the session ends before the statement is sent, so nothing runs that leaves no record.
             conversation.report(commands.JOURNAL, text=str(problem))
+            if not execution.plan.enforced and execution.plan.denial is None:
+                return  # monitor stops nothing, and says that it is blind
+            # Fail closed: the session ends before the statement is sent, so nothing runs that leaves no record.
             self._fatal(self._start, DISK_FULL, "the journal cannot record this statement, so it was not sent")
 
     def _denied(self, execution: Execution, refusal: Denial) -> None:

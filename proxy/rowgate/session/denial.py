@@ -31,6 +31,11 @@ def substitute_parse(denial: Denial, nonce: str, name: bytes) -> bytes:
     return messages.parse(name, b"'" + words(denial, nonce) + b"'")
 
 
+def substitute_describe(denial: Denial, nonce: str) -> bytes:
+    """Return the Describe that stands for a denied one: no prepared statement has such a name (26000)."""
+    return messages.describe_statement(words(denial, nonce))
+
+
 def substitute_execute(denial: Denial, nonce: str) -> bytes:
     """Return the Execute that stands for a denied one, or aborts a group: no portal has such a name (34000)."""
     return messages.execute(words(denial, nonce))

@@ -9,7 +9,8 @@ ctypedef const unsigned char* p_uchar
 
 cdef int CALL_REPLY, COPY_END, DESCRIBE_REPLY, EXECUTE_REPLY, PASS, QUERY_REPLY, SWALLOW, SWALLOW_NO_DATA, SYNC_REPLY
 cdef int COPY_DATA, DATA_ROW, ERROR_RESPONSE, FUNCTION_CALL_RESPONSE, IDLE, NO_DATA, NOTICE_RESPONSE, NOTIFICATION_RESPONSE, PARAMETER_STATUS
-cdef int ANSWER, COMPLETE, CONTINUE, DESCRIBE, MEASURE, READY, RETURN, STRIDE, TAKE_COPY
+cdef int ANSWER, COMPLETE, CONTINUE, DESCRIBE, MEASURE, READY, RETURN, STRIDE, TAKE_COPY, VIOLATE
+cdef int PARAMETER_DESCRIPTION, ROW_DESCRIPTION
 cdef bytes TABLE
 cdef int FORWARD, DROP, PAUSE
 cdef int ALLOWED, CUT, FAILED, THROTTLED, WOULD_CUT, WOULD_DENY
@@ -45,7 +46,7 @@ cdef class ServerStream:
     @cython.locals(conversation=Conversation, replies=ReplyQueue, alone=cython.bint)
     cdef _cut(self, Execution execution, object refusal)
 
-    @cython.locals(conversation=Conversation, reply=Reply, dropping=cython.bint, action=cython.int)
+    @cython.locals(conversation=Conversation, reply=Reply, dropping=cython.bint, action=cython.int, outcome=cython.int)
     cdef int _message(self, int kind, long long position, long long whole, double now) except -1
     @cython.locals(portal=Portal, execution=Execution)
     cdef _described(self, Reply reply, long long position, long long whole)
@@ -58,6 +59,11 @@ cdef class ServerStream:
     cdef int _spend(self, Execution execution, long long rows, long long octets, double now) except -1
     @cython.locals(conversation=Conversation, reply=Reply, execution=Execution, charge=Charge)
     cdef int _aside(self, int kind, long long position, long long whole, double now) except -1
+    cdef int _indispensable(self, long long position, long long whole, long long free) except -1
+    @cython.locals(ambient=Charge)
+    cdef int _describes(self, Reply reply, long long position, long long whole, double now) except -1
+    @cython.locals(ambient=Charge)
+    cpdef bint welcome(self, long long octets, double now)
     cdef bint _affords(self, Charge charge, long long octets, double now) except -1
     cdef _parameter(self, long long position, long long whole)
     @cython.locals(conversation=Conversation, replies=ReplyQueue, reply=Reply, cutting=Execution, execution=Execution,

@@ -37,8 +37,9 @@ from rowgate.session.transitions import (
     STRIDE,
     TABLE,
     TAKE_COPY,
+    VIOLATE,
 )
-from rowgate.verdict import PROTOCOL_VIOLATION, Denial
+from rowgate.verdict import PROGRAM_LIMIT_EXCEEDED, PROTOCOL_VIOLATION, Denial
 from rowgate.wire import messages
 from rowgate.wire.rows import RowScanner
 from rowgate.wire.types import (
@@ -50,7 +51,9 @@ from rowgate.wire.types import (
     NO_DATA,
     NOTICE_RESPONSE,
     NOTIFICATION_RESPONSE,
+    PARAMETER_DESCRIPTION,
     PARAMETER_STATUS,
+    ROW_DESCRIPTION,
 )
 
 HEADER_SIZE = messages.HEADER
@@ -65,6 +68,13 @@ FAILED = int(Verdict.FAILED)
 THROTTLED = int(Verdict.THROTTLED)
 WOULD_CUT = int(Verdict.WOULD_CUT)
 WOULD_DENY = int(Verdict.WOULD_DENY)
+
+# What passes though the limit on bytes is used up, because the two ends cannot do without it: a parameter's change such
+# as a client's own SET brings, the description of an ordinary result, the parameters of an ordinary log-in. Longer ones
+# carry data, and end the session.
+MAX_FREE_PARAMETER: Final = 128
+MAX_FREE_DESCRIPTION: Final = 2 * 1024
+MAX_FREE_GREETING: Final = 2 * 1024
 
 # What becomes of a message.
 FORWARD = 0
@@ -272,6 +282,9 @@ class ServerStream:
         alone = replies.groups == 0 or (
             replies.groups == 1 and replies.tail is not None and replies.tail.kind >= SYNC_REPLY
         )
+        if execution.outside and not execution.pure and replies.groups:
+            # A FunctionCall, or a policy tightened under a running statement: its Sync has gone, and it has committed.
+            refusal = replace(refusal, message=f"{refusal.message}; it has run, what it changed stands")
         execution.cut = refusal
         conversation.cutting = execution
         conversation.report(commands.CUT, refusal, execution.statement.template, rows=execution.charge.rows)
@@ -309,6 +322,10 @@ class ServerStream:
         if action == COMPLETE:
             return self._completed(reply, position)
         dropping = reply.manner == SWALLOW or conversation.cutting is not None
+        if kind in (ROW_DESCRIPTION, PARAMETER_DESCRIPTION) and action != VIOLATE and not dropping:
+            outcome = self._describes(reply, position, whole, now)
+            if outcome != FORWARD:
+                return outcome
         if action == DESCRIBE:
             self._described(reply, position, whole)
         elif action == ANSWER:
@@ -375,12 +392,7 @@ class ServerStream:
         if execution is None:
             return self._violation(position, "a function's result that nobody asked for")
         self._count_entities(execution)
-        outcome = self._spend(execution, 1, whole, now)
-        if execution.cut is not None and execution.outside:
-            # It cannot be undone: it was one message, and has committed. The client is told so.
-            told = f"{execution.cut.message}; the function has run, its result is withheld"
-            execution.cut = replace(execution.cut, message=told)
-        return outcome
+        return self._spend(execution, 1, whole, now)
 
     def _spend(self, execution: Execution, rows: int, octets: int, now: float) -> int:
         """Charge one message that is not part of a run of rows."""
@@ -402,8 +414,6 @@ class ServerStream:
         execution: Execution | None = reply.execution if reply is not None else None
         if kind == PARAMETER_STATUS and position + whole <= len(self._data):
             self._parameter(position, whole)
-            if execution is None or execution.statement.settings_only:
-                return FORWARD  # the client's own word comes back: nothing leaves the database with it
         if kind == NOTICE_RESPONSE and conversation.cutting is not None:
             return DROP  # of what runs on behind a cut, and would not have run behind an error
         if execution is not None and execution.metered and execution.cut is None and kind == NOTICE_RESPONSE:
@@ -411,12 +421,35 @@ class ServerStream:
         charge = execution.charge if execution is not None else conversation.ambient
         if charge is None or self._affords(charge, whole, now):
             return FORWARD
-        conversation.report(commands.WITHHELD, text=chr(kind))
         if kind == PARAMETER_STATUS:
-            self._fatal(
-                position, PROTOCOL_VIOLATION, "a parameter's value passes the limit on bytes and cannot be left out"
-            )
+            return self._indispensable(position, whole, MAX_FREE_PARAMETER)
+        conversation.report(commands.WITHHELD, text=chr(kind))
         return DROP
+
+    def _indispensable(self, position: int, whole: int, free: int) -> int:
+        """The limit on bytes is used up, and client and server part ways without this message: pass it if it is short."""
+        if whole <= free:
+            return FORWARD
+        self.conversation.report(commands.WITHHELD, text=chr(self._data[position]))
+        return self._fatal(
+            position,
+            PROGRAM_LIMIT_EXCEEDED,
+            f"a message of {whole} bytes that cannot be left out passes the limit on bytes",
+        )
+
+    def _describes(self, reply: Reply, position: int, whole: int, now: float) -> int:
+        """Charge a description: its names are whatever somebody called a column."""
+        if reply.execution is not None:
+            return self._spend(reply.execution, 0, whole, now)
+        ambient = self.conversation.ambient
+        if ambient is None or self._affords(ambient, whole, now):
+            return FORWARD
+        return self._indispensable(position, whole, MAX_FREE_DESCRIPTION)
+
+    def welcome(self, octets: int, now: float) -> bool:
+        """Charge the parameters of the server's greeting; return whether the session may begin."""
+        ambient = self.conversation.ambient
+        return ambient is None or self._affords(ambient, octets, now) or octets <= MAX_FREE_GREETING
 
     def _affords(self, charge: Charge, octets: int, now: float) -> bool:
         """Charge text that can be dropped but not wait; return whether it may pass."""

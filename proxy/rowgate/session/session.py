@@ -52,6 +52,10 @@ class Session:
         if self.client.gated and not self.client.retry_at:
             self.client.feed(b"", now)
 
+    def welcome(self, octets: int, now: float) -> bool:
+        """Charge ``octets`` of the server's greeting; return False if the session must end instead."""
+        return self.server.welcome(octets, now)
+
     def resume(self, now: float) -> None:
         """Try again what was held until now."""
         if self.server.retry_at and now >= self.server.retry_at:

@@ -18,8 +18,17 @@ from rowgate.wire.startup import (
     packet_length,
     parse_packet,
 )
-from rowgate.wire.types import BACKEND_KEY_DATA, IDLE, PARAMETER_STATUS, PASSWORD, READY_FOR_QUERY
+from rowgate.wire.types import (
+    AUTHENTICATION,
+    BACKEND_KEY_DATA,
+    ERROR_RESPONSE,
+    IDLE,
+    PARAMETER_STATUS,
+    PASSWORD,
+    READY_FOR_QUERY,
+)
 
+AUTHENTICATION_OK: Final = b"\0\0\0\0"
 # A password, md5 or SASL response; the server's own bound (PG_MAX_AUTH_TOKEN_LENGTH).
 MAX_AUTHENTICATION: Final = 65_535
 # What the server sends before its first ReadyForQuery: an error, parameters, a key.
@@ -85,8 +94,11 @@ class Admission:
         self.to_server: list[bytes] = []
         self.greeting = Greeting()
         self.parameters: dict[str, str] = {}
+        # What the server says once it has let the client in; sent when the session has paid for it.
+        self.held: list[bytes] = []
         self.established = False
         self.transaction = IDLE
+        self._let_in = False
         self._from_client = b""
         self._from_server = b""
 
@@ -125,7 +137,7 @@ class Admission:
                 return
             message, self._from_server = self._from_server[:whole], self._from_server[whole:]
             self._note(message)
-            self.to_client.append(message)
+            (self.held if self._let_in else self.to_client).append(message)
 
     def rest_of_client(self) -> bytes:
         """Return what the client sent behind its authentication."""
@@ -137,7 +149,13 @@ class Admission:
 
     def _note(self, message: bytes) -> None:
         kind, body = message[0], message[messages.HEADER :]
-        if kind == BACKEND_KEY_DATA and len(body) > 4:  # noqa: PLR2004 - four bytes of process id, then the key
+        if kind == AUTHENTICATION:
+            self._let_in = body == AUTHENTICATION_OK
+        elif kind == ERROR_RESPONSE:
+            self._let_in = False
+            self.to_client += [held for held in self.held if held[0] != PARAMETER_STATUS]
+            self.held.clear()
+        elif kind == BACKEND_KEY_DATA and len(body) > 4:  # noqa: PLR2004 - four bytes of process id, then the key
             self.greeting = Greeting(int.from_bytes(body[:4], "big"), body[4:])
         elif kind == PARAMETER_STATUS:
             name, _, value = body.rstrip(b"\0").partition(b"\0")

@@ -13,6 +13,8 @@ from typing import Final
 # The server's own MAX_STARTUP_PACKET_LENGTH: nothing genuine is longer.
 MAX_STARTUP_PACKET: Final = 10_000
 MIN_STARTUP_PACKET: Final = 8
+# The server cuts names to this (NAMEDATALEN - 1); a limit by user must not see several where it sees one.
+MAX_NAME: Final = 63
 # Protocol 3.2 allows cancel keys of up to 256 bytes.
 MAX_CANCEL_KEY: Final = 256
 MIN_CANCEL_KEY: Final = 4
@@ -135,6 +137,11 @@ def _parameters(packet: bytes) -> dict[str, str]:
         raise StartupError("startup packet is not UTF-8: rename the user or database, or connect directly") from None
     if len(found) != len(names) or "" in found:
         raise StartupError("startup packet names a parameter twice, or with an empty name")
+    for name in ("user", "database"):
+        if len(found.get(name, "").encode()) > MAX_NAME:
+            raise StartupError(
+                f"the {name}'s name is longer than {MAX_NAME} bytes: the server would cut it, use it cut"
+            )
     if not found.get("user"):
         raise StartupError("no PostgreSQL user name specified in startup packet", "28000")
     return found
