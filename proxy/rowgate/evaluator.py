@@ -20,6 +20,8 @@ MAX_SUBJECTS: Final = 10_000
 
 OnFailure = Callable[[str, Exception], None]
 
+_VERDICTS: Final = (Allow, Deny)
+
 
 class Evaluator:
     """One policy's guards. ``judge_for`` gives a session its judge; sessions of one subject share the plans."""
@@ -53,7 +55,7 @@ class Evaluator:
         for guard in self._guards:
             try:
                 verdict = guard.judge(request)
-                if not isinstance(verdict, Allow | Deny):
+                if not isinstance(verdict, _VERDICTS):
                     raise TypeError(f"a guard returned {type(verdict).__name__}, expected Allow or Deny")  # noqa: TRY301
             except Exception as problem:  # noqa: BLE001 - whatever it is: a denial and an alert, never a skip
                 self._on_failure(guard.name, problem)
@@ -67,7 +69,7 @@ class Evaluator:
             elif isinstance(verdict.grant, Grant):
                 _join(plan, verdict.grant)
                 accounts.extend(verdict.grant.accounts)
-        plan.undeniable = bool(statement.parts) and NEVER_DENIED.issuperset(part.kind for part in statement.parts)
+        plan.undeniable = bool(statement.parts) and NEVER_DENIED.issuperset([part.kind for part in statement.parts])
         if plan.undeniable:
             plan.denial = plan.would = None
         _distribute(plan, accounts)
@@ -111,19 +113,24 @@ def _join(plan: Plan, grant: Grant) -> None:
 
 def _distribute(plan: Plan, accounts: list[Account]) -> None:
     rows = [account for account in accounts if account.unit == ROWS]
-    plan.row_accounts = tuple(account for account in rows if account.limit.measure.entity is None)
-    plan.entity_accounts = tuple(account for account in rows if account.limit.measure.entity is not None)
-    plan.octet_accounts = tuple(account for account in accounts if account.unit == OCTETS)
-    plan.statement_accounts = tuple(account for account in accounts if account.unit == STATEMENTS)
-    plan.enforced = plan.enforced or any(_can_stop(account) for account in accounts if account.unit != STATEMENTS)
+    octets = [account for account in accounts if account.unit == OCTETS]
+    plan.row_accounts = tuple([account for account in rows if account.limit.measure.entity is None])
+    plan.entity_accounts = tuple([account for account in rows if account.limit.measure.entity is not None])
+    plan.octet_accounts = tuple(octets)
+    plan.statement_accounts = tuple([account for account in accounts if account.unit == STATEMENTS])
+    plan.enforced = plan.enforced or any(map(_can_stop, rows)) or any(map(_can_stop, octets))
 
 
 def _can_stop(account: Account) -> bool:
-    return account.enforced and any(window.action is not Action.ALERT for window in account.limit.windows)
+    if account.enforced:
+        for window in account.limit.windows:
+            if window.action is not Action.ALERT:
+                return True
+    return False
 
 
 def _definition(statement: Statement) -> Definition:
-    kinds = tuple(dict.fromkeys(part.kind for part in statement.parts))
+    kinds = tuple(dict.fromkeys([part.kind for part in statement.parts]))
     return definition(Kind.STATEMENT, {"template": statement.template, "tables": statement.tables, "kinds": kinds})
 
 

@@ -19,6 +19,14 @@ def test_whatever_a_client_sends_fits(template: str, tables: list[str], applicat
     assert len(made.payload) <= MAX_PAYLOAD[Kind.SESSION]
 
 
+@given(st.text(max_size=60), st.lists(st.text(max_size=60), max_size=3), st.none() | st.integers())
+def test_the_payload_is_json_without_spaces(template: str, tables: list[str], pid: int | None) -> None:
+    facts = {"template": template, "tables": tables, "kinds": None}
+    written = json.dumps(facts, ensure_ascii=False, separators=(",", ":")).encode()
+    assert definition(Kind.STATEMENT, facts).payload == written
+    assert json.loads(definition(Kind.SESSION, {"pid": pid}).payload)["pid"] == pid
+
+
 def test_a_long_template_is_cut_and_marked() -> None:
     facts = json.loads(definition(Kind.STATEMENT, {"template": "é" * MAX_TEMPLATE_BYTES}).payload)
     assert facts["template"].endswith("é…")

@@ -264,10 +264,59 @@ def test_a_damaged_file_is_refused_never_guessed_at(path: Path, clock: ManualClo
         lease(store, 1, b"scope %d" % number)
     store.close()
     content = bytearray(path.read_bytes())
-    content[4096:] = b"\xa5" * (len(content) - 4096)
+    second = schema.PAGE_BYTES
+    content[second:] = b"\xa5" * (len(content) - second)
     path.write_bytes(content)
     with pytest.raises(LedgerCorruptError, match="damaged"):
         SqliteStore(path, clock)
+
+
+def test_damage_behind_the_first_pages_grants_nothing(path: Path, clock: ManualClock) -> None:
+    store = SqliteStore(path, clock, boot="b")
+    for number in range(200):
+        lease(store, 1, b"scope %d" % number)
+    store.close()
+    content = bytearray(path.read_bytes())
+    behind = 6 * schema.PAGE_BYTES
+    content[behind:] = b"\xa5" * (len(content) - behind)
+    path.write_bytes(content)
+    store = SqliteStore(path, clock, boot="b")
+    for scope in (b"scope 7", b"new"):
+        with pytest.raises(LedgerCorruptError, match="damaged"):
+            lease(store, 1, scope)
+    store.close()
+
+
+def test_a_scopes_first_lease_is_counted_once_whoever_is_first(path: Path, clock: ManualClock) -> None:
+    stores = [SqliteStore(path, clock, boot="b") for _ in range(3)]
+    for number in range(20):  # none of the stores has leased of the scope when it asks
+        assert [lease(store, 4, b"scope %d" % number, MINUTE) for store in stores] == [4, 4, 2]
+        assert stores[0].usage(b"scope %d" % number, MINUTE) == (10,)
+    for store in stores:
+        store.close()
+
+
+def test_a_scopes_first_lease_takes_one_statement(path: Path, clock: ManualClock) -> None:
+    store = SqliteStore(path, clock, boot="b")
+    lease(store, 1)  # the first of a second also moves the high-water mark
+    statements: list[str] = []
+    store._connection.set_trace_callback(statements.append)
+    assert lease(store, 1, b"new") == 1
+    assert len(statements) == 1
+    assert store.usage(b"new", MONTH) == (1,)
+    store.close()
+
+
+def test_forgetting_looks_at_every_scope_in_turn(path: Path, clock: ManualClock) -> None:
+    store = SqliteStore(path, clock)
+    for number in range(30):  # every third is over soon
+        lease(store, 1, b"scope %d" % number, MINUTE if number % 3 == 0 else MONTH)
+    clock.advance(200)
+    assert [store.forget_expired(12) for _ in range(4)] == [4, 4, 2, 0]
+    lease(store, 1, b"late", MINUTE)
+    clock.advance(200)
+    assert sum(store.forget_expired(12) for _ in range(3)) == 1
+    store.close()
 
 
 def test_a_damaged_state_is_refused(path: Path, clock: ManualClock) -> None:

@@ -18,6 +18,7 @@ MAX_SUBJECTS: Final = 10_000
 
 Key = tuple[str, str, IPv4Address | IPv6Address | None, str | None]
 AccountOf = Callable[[Limit, Mapping[Dimension, str]], Account]
+Scoped = tuple[Limit, Mapping[Dimension, str]]  # a limit and the values of its scope, but for the statement's
 
 
 class Limits:
@@ -28,33 +29,33 @@ class Limits:
     def __init__(self, snapshot: Snapshot, account_of: AccountOf) -> None:
         self._snapshot = snapshot
         self._account_of = account_of
-        self._subjects: dict[Key, tuple[tuple[Account, ...], tuple[Limit, ...]]] = {}
+        self._subjects: dict[Key, tuple[tuple[Account, ...], tuple[Scoped, ...]]] = {}
 
     def judge(self, request: Request) -> Verdict:
         """Grant the accounts of all limits for this subject and statement."""
         subject = request.subject
         accounts, by_statement = self._for_subject(subject)
         if by_statement:
-            values = {**_values(subject), Dimension.STATEMENT: request.statement.template}
-            accounts += tuple(self._account(limit, values) for limit in by_statement)
+            own = {Dimension.STATEMENT: request.statement.template}
+            accounts += tuple([self._account_of(limit, {**scope, **own}) for limit, scope in by_statement])
         return Allow(Grant(accounts=accounts))
 
-    def _for_subject(self, subject: Subject) -> tuple[tuple[Account, ...], tuple[Limit, ...]]:
+    def _for_subject(self, subject: Subject) -> tuple[tuple[Account, ...], tuple[Scoped, ...]]:
         """Return the accounts that every statement of the subject has in common, and the limits by statement."""
         key = (subject.user, subject.database, subject.source, subject.client)
         found = self._subjects.get(key)
         if found is None:
-            limits = self._snapshot.limits_for(subject.client)
-            by_statement = tuple(limit for limit in limits if Dimension.STATEMENT in limit.scope)
             values = _values(subject)
-            accounts = tuple(self._account(limit, values) for limit in limits if limit not in by_statement)
+            scopes: list[Scoped] = [
+                (limit, {name: values[name] for name in limit.scope if name is not Dimension.STATEMENT})
+                for limit in self._snapshot.limits_for(subject.client)
+            ]
+            accounts = tuple([self._account_of(*each) for each in scopes if Dimension.STATEMENT not in each[0].scope])
+            by_statement = tuple([each for each in scopes if Dimension.STATEMENT in each[0].scope])
             if len(self._subjects) >= MAX_SUBJECTS:
                 self._subjects.clear()
             found = self._subjects[key] = (accounts, by_statement)
         return found
-
-    def _account(self, limit: Limit, values: Mapping[Dimension, str]) -> Account:
-        return self._account_of(limit, {name: values[name] for name in limit.scope})
 
 
 def _values(subject: Subject) -> dict[Dimension, str]:

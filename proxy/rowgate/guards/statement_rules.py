@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from rowgate.guards.interface import Grant, Request
-from rowgate.policy.snapshot import Snapshot
+from rowgate.policy.snapshot import Snapshot, StatementRule
 from rowgate.sql.kinds import COPY_TO
 from rowgate.verdict import Allow, Denial, Deny, Verdict
 
@@ -18,6 +18,7 @@ class StatementRules:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
+        self._grants = {id(rule): _grant(rule) for rule in snapshot.statements}  # alike for all that is not denied
 
     def judge(self, request: Request) -> Verdict:
         """Deny what the rule denies; else grant its caps."""
@@ -25,7 +26,7 @@ class StatementRules:
         if rule is None:
             return Allow()
         statement = request.statement
-        denied = sorted(statement.actions & (rule.deny - rule.allow))
+        denied = sorted(statement.actions & (rule.deny - rule.allow)) if statement.actions else ()
         if denied and statement.parsed:
             action = denied[0]
             return Deny(
@@ -47,4 +48,8 @@ class StatementRules:
                 ),
                 rule.enforced,
             )
-        return Allow(Grant(rule.name, rule.max_rows, rule.max_bytes, rule.enforced, rule.hint or ""))
+        return self._grants[id(rule)]
+
+
+def _grant(rule: StatementRule) -> Allow:
+    return Allow(Grant(rule.name, rule.max_rows, rule.max_bytes, rule.enforced, rule.hint or ""))

@@ -1,7 +1,7 @@
 """The facts a definition carries: which keys, how long; encoded so that they always fit."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from rowgate.journal.record import MAX_PAYLOAD, Definition, Kind
 
@@ -10,7 +10,7 @@ MAX_TEMPLATE_BYTES = 16 * 1024  # a statement that differs only after this is th
 MAX_LIST = 64  # tables or kinds of one statement: more is a migration, not a query
 CUT_MARK = "…"
 
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_quoted = json.encoder.encode_basestring  # not ASCII alone: a template in Greek takes two bytes a letter, not six
 
 _KEYS: dict[Kind, tuple[str, ...]] = {
     Kind.SESSION: ("session", "user", "database", "source", "application", "client", "pid"),
@@ -18,21 +18,22 @@ _KEYS: dict[Kind, tuple[str, ...]] = {
     Kind.RULE: ("name",),
     Kind.POLICY: ("version",),
 }
+_KEY_SETS = {kind: frozenset(keys) for kind, keys in _KEYS.items()}
 
 
 def definition(kind: Kind, facts: Mapping[str, object]) -> Definition:
     """Return the definition of ``kind`` for ``facts``.
 
     SESSION: session, user, database, source, application, client (its rule), pid. STATEMENT: template (no literals),
-    tables, kinds. RULE: name. POLICY: version. A value is text, a whole number, None or a sequence of texts; missing
+    tables, kinds. RULE: name. POLICY: version. A value is text, a whole number, None or a list of texts; missing
     ones are None. What is too long is cut and ends in "…": a long name must not cost a statement its record.
 
     Raises ValueError for a key that ``kind`` does not have.
     """
     keys = _KEYS[kind]
-    unknown = set(facts) - set(keys)
-    if unknown:
-        raise ValueError(f"a {kind.name} definition has no {', '.join(sorted(unknown))}; it has {', '.join(keys)}")
+    if not facts.keys() <= _KEY_SETS[kind]:
+        unknown = ", ".join(sorted(facts.keys() - _KEY_SETS[kind]))
+        raise ValueError(f"a {kind.name} definition has no {unknown}; it has {', '.join(keys)}")
     bounded = {key: _bounded(key, facts.get(key)) for key in keys}
     payload = _encoded(bounded)
     while len(payload) > MAX_PAYLOAD[kind]:  # escapes made it longer than its characters; each round halves a value
@@ -52,18 +53,27 @@ def cut(text: str, limit: int) -> str:
 
 
 def _bounded(key: str, value: object) -> object:
-    if value is None or isinstance(value, int):
-        return value
     if isinstance(value, str):
         return cut(value, MAX_TEMPLATE_BYTES if key == "template" else MAX_NAME_BYTES)
-    if isinstance(value, Sequence):
+    if value is None or isinstance(value, int):
+        return value
+    if isinstance(value, (list, tuple)):
         texts = [cut(str(item), MAX_NAME_BYTES) for item in value[:MAX_LIST]]
         return [*texts, CUT_MARK] if len(value) > MAX_LIST else texts
     return cut(str(value), MAX_NAME_BYTES)
 
 
 def _encoded(facts: Mapping[str, object]) -> bytes:
-    return _encode(facts).encode("utf-8", "replace")
+    pairs = ",".join([f'"{key}":{_json(value)}' for key, value in facts.items()])
+    return f"{{{pairs}}}".encode("utf-8", "replace")
+
+
+def _json(value: object) -> str:
+    if isinstance(value, str):
+        return _quoted(value)
+    if isinstance(value, list):
+        return f"[{','.join([_quoted(text) for text in value])}]"
+    return json.dumps(value)
 
 
 def _shorten(facts: dict[str, object]) -> None:

@@ -30,6 +30,8 @@ from rowgate.ledger.windows import check_state, counted, new_state, over_at, tak
 WAL_BOUND = 16 * 1024 * 1024
 """Size of the write-ahead log (bytes) from which a checkpoint makes writers wait so that the log can begin again."""
 
+_INSERT_NEW = "INSERT INTO scope (name, over_at, state) VALUES (?, ?, ?) ON CONFLICT (name) DO NOTHING"
+
 _Request = TypeVar("_Request", LeaseRequest, AdmitRequest)
 _Answer = TypeVar("_Answer", Lease, Admission)
 _Result = TypeVar("_Result")
@@ -39,7 +41,7 @@ class SqliteStore:
     """A ledger in one SQLite file, for any number of processes of one machine.
 
     The file must be on a local file system. The write-ahead log is moved into the file only by ``checkpoint``, which
-    the owner calls from a thread every few seconds. On disk a scope of one window takes about 800 bytes.
+    the owner calls from a thread every few seconds. On disk a scope of one window takes about 1 KiB.
     """
 
     def __init__(self, path: Path, clock: Clock, sync: Sync = "normal", *, boot: str | None = None) -> None:
@@ -57,6 +59,7 @@ class SqliteStore:
         self._lead = lead(boot)
         self._mark = 0  # the file's is at least that
         self._mark_written = 0  # the same once the transaction is committed
+        self._looked_at = 0  # the last scope's id that ``forget_expired`` has come by
         try:
             self._clock = self._transact(lambda: self._start(clock, boot))
         except LedgerError:
@@ -70,6 +73,10 @@ class SqliteStore:
     def lease(self, requests: Sequence[LeaseRequest]) -> list[Lease]:
         """Answer all requests in one transaction; see ``Store.lease``."""
         check_batch(requests)
+        if len(requests) == 1:
+            first = self._lease_first(requests[0])
+            if first is not None:
+                return [first]
         return self._transact(lambda: self._each(self._lease, requests))
 
     def admit(self, requests: Sequence[AdmitRequest]) -> list[Admission]:
@@ -90,7 +97,7 @@ class SqliteStore:
         return self._transact(lambda: self._forget(at_most))
 
     def checkpoint(self) -> int:
-        """Move the write-ahead log into the file; return the frames (4 KiB) still to be moved.
+        """Move the write-ahead log into the file; return the frames (1 KiB) still to be moved.
 
         To be called from another thread than the store's, on a connection of its own: leases go on meanwhile. Only when
         the log has outgrown WAL_BOUND do writers wait for the last of it, a few milliseconds. Raises LedgerError. A
@@ -158,22 +165,35 @@ class SqliteStore:
             self._execute("UPDATE ledger_time SET mark = max(mark, ?)", (self._mark_written,))
         return now
 
+    def _lease_first(self, request: LeaseRequest) -> Lease | None:
+        """Serve the first request of a scope that is new to the ledger by one statement, a transaction of its own.
+
+        None, and nothing is granted or written, when it takes more: the scope is there already or may be, the
+        high-water mark is due, or nothing can be granted.
+        """
+        now = self._clock.now()
+        if request.unused_end or now > self._mark:
+            return None
+        lease, state, changed = take(new_state(request.windows), request, now)
+        if not changed:
+            return None
+        try:
+            written = patiently(self._execute, _INSERT_NEW, (request.scope, over_at(state), state)).rowcount
+        except sqlite3.Error as error:
+            raise explained(error, self._path) from error
+        return lease if written else None
+
     def _lease(self, request: LeaseRequest, now: int) -> Lease:
         execute = self._execute
-        row = execute("SELECT id, over_at, state FROM scope WHERE name = ?", (request.scope,)).fetchone()
-        state = new_state(request.windows) if row is None else check_state(row[2])
+        row = execute("SELECT id, state FROM scope WHERE name = ?", (request.scope,)).fetchone()
+        state = new_state(request.windows) if row is None else check_state(row[1])
         lease, state, changed = take(state, request, now)
         if not changed:
             return lease
-        over = over_at(state)
-        # Written ahead by an eighth of the longest window: the index on it then changes only that often.
-        ahead = over + request.windows[-1].length // 8
         if row is None:
-            execute("INSERT INTO scope (name, over_at, state) VALUES (?, ?, ?)", (request.scope, ahead, state))
-        elif over > row[1]:
-            execute("UPDATE scope SET over_at = ?, state = ? WHERE id = ?", (ahead, state, row[0]))
+            execute(_INSERT_NEW, (request.scope, over_at(state), state))
         else:
-            execute("UPDATE scope SET state = ? WHERE id = ?", (state, row[0]))
+            execute("UPDATE scope SET over_at = ?, state = ? WHERE id = ?", (over_at(state), state, row[0]))
         return lease
 
     def _admit(self, request: AdmitRequest, now: int) -> Admission:
@@ -181,13 +201,21 @@ class SqliteStore:
 
     def _forget(self, at_most: int) -> int:
         now = self._time()
-        forgotten = 0
-        for table, key in (("scope", "id"), ("seen", "scope, key")):
-            over = f"SELECT {key} FROM {table} WHERE over_at < ? LIMIT ?"
-            forgotten += self._execute(
-                f"DELETE FROM {table} WHERE ({key}) IN ({over})", (now, at_most - forgotten)
-            ).rowcount
-        return forgotten
+        forgotten = self._forget_scopes(now, at_most)
+        over = "SELECT scope, key FROM seen WHERE over_at < ? LIMIT ?"
+        seen = self._execute(f"DELETE FROM seen WHERE (scope, key) IN ({over})", (now, at_most - forgotten)).rowcount
+        return forgotten + seen
+
+    def _forget_scopes(self, now: int, at_most: int) -> int:
+        """Look at the next ``at_most`` scopes, from the first again after the last; return how many were over."""
+        first = self._looked_at
+        following = "SELECT id FROM scope WHERE id > ? ORDER BY id LIMIT ?"
+        row = self._execute(f"SELECT count(*), max(id) FROM ({following})", (first, at_most)).fetchone()
+        self._looked_at = row[1] if row[0] == at_most else 0
+        if not row[0]:
+            return 0
+        over = "DELETE FROM scope WHERE id > ? AND id <= ? AND over_at < ?"
+        return self._execute(over, (first, row[1], now)).rowcount
 
 
 class _Seen:

@@ -195,10 +195,10 @@ def _advance(words: "memoryview[int]", base: int, newest: int) -> None:
     if behind <= 0:
         return
     first = base + _FIRST
-    if behind >= RING or not words[base + _SUM]:
+    if words[base + _SUM] and behind >= RING:
         words[first : first + RING] = _EMPTY_RING
         words[base + _SUM] = 0
-    else:
+    elif words[base + _SUM]:  # else every bucket is empty already
         gone = 0
         for index in range(newest - behind + 1, newest + 1):
             slot = first + index % RING

@@ -53,13 +53,17 @@ class LedgerTrouble:
 Notice = Crossed | LedgerTrouble
 Factor = Callable[[Limit, Mapping[Dimension, str]], float]
 
+_NO_WINDOW: Final[frozenset[float]] = frozenset()
+
 
 @dataclass(frozen=True, slots=True)
 class _Terms:
     """What every lease under one limit has in common, at one factor."""
 
     limit: Limit
+    factor: float
     windows: tuple[WindowSpec, ...]
+    thresholds: tuple[int, ...]
     share: int
     life: float
 
@@ -73,7 +77,7 @@ class Accounts:
         self._factor = factor
         self._notify = notify
         self._accounts: dict[bytes, Account] = {}
-        self._alerted: dict[bytes, set[float]] = {}
+        self._alerted: dict[bytes, frozenset[float]] = {}
         self._known_terms: dict[tuple[int, float], _Terms] = {}
         self._failed_until = 0.0
         self._failing = False
@@ -89,7 +93,7 @@ class Accounts:
             if len(self._accounts) >= MAX_ACCOUNTS:
                 self._evict(MAX_ACCOUNTS // 16)
             described = ", ".join(
-                f"{name.value} {value}" for name, value in values.items() if name.value != "statement"
+                [f"{name} {value}" for name, value in values.items() if name is not Dimension.STATEMENT]
             )
             replaced = account
             unit = UNITS[limit.measure.quantity]
@@ -108,12 +112,9 @@ class Accounts:
         now = self._clock.monotonic()
         if now < self._failed_until:
             return _ledger_refusal(self._failed_until)
-        factors = [self._factor(account.limit, account.values) for account, _ in needs]
+        terms = [self._terms(account) for account, _ in needs]
         try:
-            requests = [
-                _request(account, need, self._terms(account.limit, factor))
-                for (account, need), factor in zip(needs, factors, strict=True)
-            ]
+            requests = [_request(account, need, each) for (account, need), each in zip(needs, terms, strict=True)]
             leases = self._store.lease(requests)
         except LedgerError as problem:
             return self._fail(str(problem), now)
@@ -122,13 +123,13 @@ class Accounts:
             self._notify(LedgerTrouble(""))
         ahead = self._store.now() - self._clock.monotonic()
         refusal: Refusal | None = None
-        for (account, need), factor, lease in zip(needs, factors, leases, strict=True):
+        for (account, need), each, lease in zip(needs, terms, leases, strict=True):
             account.last_used = now
             self._accounts.setdefault(account.scope, account)  # it may have been forgotten while a plan still held it
             self._take(account, lease, ahead)
-            refused = _refusal(account, need, lease, factor, now)
+            refused = _refusal(account, need, lease, each.factor, now)
             if refused is None:  # a refusal speaks for itself, and what it leased will not be delivered
-                self._alert(account, lease, factor)
+                self._alert(account, lease, each.thresholds)
             refusal = _harder(refusal, refused)
         return refusal
 
@@ -145,8 +146,10 @@ class Accounts:
         for start in range(0, len(accounts), SWEEP_BATCH):
             self._give_back(accounts[start : start + SWEEP_BATCH])
 
-    def _terms(self, limit: Limit, factor: float) -> _Terms:
-        """Return the limit's terms, made once for each factor in force."""
+    def _terms(self, account: Account) -> _Terms:
+        """Return the terms of the account's limit, made once for each factor in force."""
+        limit = account.limit
+        factor = self._factor(limit, account.values)
         terms = self._known_terms.get((id(limit), factor))
         if terms is None or terms.limit is not limit:
             if len(self._known_terms) >= MAX_TERMS:
@@ -168,27 +171,20 @@ class Accounts:
         account.lease_end = lease.end
         account.expires = lease.end - ahead
 
-    def _alert(self, account: Account, lease: Lease, factor: float) -> None:
-        for window, used in zip(account.limit.windows, lease.used, strict=True):
-            limit = _stretched(window.limit, factor)
-            threshold = limit + 1 if window.action is Action.ALERT else limit + UNBOUNDED
-            if window.alert_at is not None:
-                threshold = min(threshold, _stretched(window.alert_at, factor))
-            alerted = self._alerted.setdefault(account.scope, set())
+    def _alert(self, account: Account, lease: Lease, thresholds: Sequence[int]) -> None:
+        alerted = self._alerted.get(account.scope, _NO_WINDOW)
+        for window, used, threshold in zip(account.limit.windows, lease.used, thresholds, strict=True):
             if used < threshold - threshold // 8:  # lower than it: a steady reader crosses that to and fro
-                alerted.discard(window.seconds)
+                if window.seconds in alerted:
+                    self._alerted[account.scope] = alerted = alerted - {window.seconds}
             elif used >= threshold and window.seconds not in alerted:
-                alerted.add(window.seconds)
+                self._alerted[account.scope] = alerted = alerted | {window.seconds}
                 self._notify(Crossed(account, window, used, threshold))
 
     def _give_back(self, accounts: Sequence[Account]) -> None:
         if not accounts:
             return
-        factors = [self._factor(account.limit, account.values) for account in accounts]
-        requests = [
-            _request(account, 0, self._terms(account.limit, factor))
-            for account, factor in zip(accounts, factors, strict=True)
-        ]
+        requests = [_request(account, 0, self._terms(account)) for account in accounts]
         try:
             self._store.lease(requests)
         except LedgerError as problem:
@@ -220,12 +216,11 @@ def scope_key(limit: Limit, values: Mapping[Dimension, str]) -> bytes:
 
     SHA-256 and not a fast hash: a statement's template is chosen by whoever would profit from a collision.
     """
-    digest = hashlib.sha256(limit.key)
+    pieces = [limit.key]
     for dimension in limit.scope:
         value = values[dimension].encode()
-        digest.update(len(value).to_bytes(8, "big"))
-        digest.update(value)
-    return digest.digest()[:24]
+        pieces += (len(value).to_bytes(8, "big"), value)
+    return hashlib.sha256(b"".join(pieces)).digest()[:24]
 
 
 def _stretched(amount: int, factor: float) -> int:
@@ -241,8 +236,16 @@ def _terms(limit: Limit, factor: float) -> _Terms:
         )
         for window in limit.windows
     )
+    thresholds = tuple([_threshold(window, factor) for window in limit.windows])
     share = max(1, min(_stretched(window.limit, factor) for window in limit.windows) // LEASE_SHARE)
-    return _Terms(limit, windows, share, limit.windows[0].seconds / LEASE_SHARE)
+    return _Terms(limit, factor, windows, thresholds, share, limit.windows[0].seconds / LEASE_SHARE)
+
+
+def _threshold(window: Window, factor: float) -> int:
+    """Return the usage that somebody is told of, larger than any where that is never."""
+    limit = _stretched(window.limit, factor)
+    threshold = limit + 1 if window.action is Action.ALERT else limit + UNBOUNDED
+    return threshold if window.alert_at is None else min(threshold, _stretched(window.alert_at, factor))
 
 
 def _request(account: Account, need: int, terms: _Terms) -> LeaseRequest:

@@ -56,7 +56,10 @@ def _shown(token: str) -> str:
 def _calls(before: str, shown: str) -> bool:
     if shown == "(" and (before in RESERVED_KEYWORDS or before == "values"):
         return False
-    return shown in ("(", "[") and (before[-1].isalnum() or before[-1] in '_"]')
+    if shown not in ("(", "["):
+        return False
+    last = before[len(before) - 1]  # of some word: the compiled twin has no negative index
+    return last.isalnum() or last in '_"]'
 
 
 def readable_text(text: str, kind: str) -> str:

@@ -192,7 +192,8 @@ class Facts:
 
     def _sample(self, node: Tree) -> None:
         method = _words(node.get("method", []))
-        if not method or method[-1] not in _SAMPLING or not self._names.pure_field(method[-1]):
+        name = method.pop() if method else ""  # its last word: the compiled twin has no negative index
+        if name not in _SAMPLING or not self._names.pure_field(name):
             self.pure = False
 
     def _write(self, _: Tree) -> None:
