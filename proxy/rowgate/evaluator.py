@@ -32,13 +32,13 @@ class Evaluator:
         self._on_failure = on_failure
         self._policy = definition(Kind.POLICY, {"version": snapshot.version})
         self._plans: dict[tuple[object, ...], dict[Statement, Plan]] = {}
+        self._kept: dict[int, dict[Statement, Plan]] = {}
         self._made = 0
 
     def judge_for(self, subject: Subject) -> "SubjectJudge":
         """Return the judge of a session. What the client merely asserts is no part of what plans are shared by."""
         key = (subject.user, subject.database, subject.source, subject.client)
         if len(self._plans) >= MAX_SUBJECTS:
-            self._forget()
             self._plans.clear()
         return SubjectJudge(self, subject, self._plans.setdefault(key, {}))
 
@@ -60,6 +60,7 @@ class Evaluator:
             except Exception as problem:  # noqa: BLE001 - whatever it is: a denial and an alert, never a skip
                 self._on_failure(guard.name, problem)
                 plan.denial = plan.denial or _guard_denial(guard.name)
+                plan.provisional = True
                 continue
             if isinstance(verdict, Deny):
                 if verdict.enforced:
@@ -69,15 +70,22 @@ class Evaluator:
             elif isinstance(verdict.grant, Grant):
                 _join(plan, verdict.grant)
                 accounts.extend(verdict.grant.accounts)
+        if subject.client is None and self.snapshot.unmatched_clients == "refuse":
+            plan.would = plan.would or _UNMATCHED
         plan.undeniable = bool(statement.parts) and NEVER_DENIED.issuperset([part.kind for part in statement.parts])
         if plan.undeniable:
             plan.denial = plan.would = None
         _distribute(plan, accounts)
         return plan
 
+    def keep(self, plans: dict[Statement, Plan]) -> None:
+        """Count these among the plans that are dropped when there are too many, whoever else still shares them."""
+        self._kept[id(plans)] = plans
+
     def _forget(self) -> None:
-        for plans in self._plans.values():
+        for plans in self._kept.values():
             plans.clear()
+        self._kept.clear()
         self._made = 0
 
 
@@ -93,7 +101,10 @@ class SubjectJudge:
         """Return the plan for a statement, making it on first sight."""
         plan = self.plans.get(statement)
         if plan is None:
-            plan = self.plans[statement] = self._evaluator.plan(self._subject, statement)
+            plan = self._evaluator.plan(self._subject, statement)
+            if not plan.provisional:
+                self.plans[statement] = plan
+                self._evaluator.keep(self.plans)
         return plan
 
 
@@ -132,6 +143,14 @@ def _can_stop(account: Account) -> bool:
 def _definition(statement: Statement) -> Definition:
     kinds = tuple(dict.fromkeys([part.kind for part in statement.parts]))
     return definition(Kind.STATEMENT, {"template": statement.template, "tables": statement.tables, "kinds": kinds})
+
+
+# In monitor such a session is admitted, and each statement recorded: a DBA must read of it before he switches.
+_UNMATCHED: Final = Denial(
+    rule="unmatched_clients",
+    message="no client rule of the policy admits this session",
+    hint="Add a rule to clients: before mode: enforce, or set unmatched_clients: admit.",
+)
 
 
 def _guard_denial(name: str) -> Denial:

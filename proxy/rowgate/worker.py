@@ -186,6 +186,7 @@ class Worker:
             return False
         former, self.snapshot = self.snapshot, snapshot
         self.evaluator = self._evaluator(snapshot)
+        self.accounts.adopt(snapshot.limits)
         self.databases.adopt(snapshot)
         for link in list(self.links):
             self._judge_again(link)

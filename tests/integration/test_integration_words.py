@@ -131,7 +131,7 @@ def test_monitor_records_who_would_not_be_admitted(
         with RawClient(proxy.port) as client:
             client.start(user)
             assert rows_of(client.query("select 1")) == [(b"1",)]
-        command = [sys.executable, "-m", "rowgate", "audit", "would-block", "--state", str(proxy.state)]
+        command = [sys.executable, "-m", "rowgate", "audit", "would-block", "--json", "--state", str(proxy.state)]
         assert "unmatched_clients" in subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 

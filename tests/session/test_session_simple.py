@@ -295,7 +295,7 @@ def test_function_calls_are_measured() -> None:
     book.client(function_call()).server(function_result(b"x" * 200), ready())
     said = book.to_client()
     assert kinds(said) == "EZ"
-    assert "has run" in errors(said)[0]["M"]
+    assert "it has run" in errors(said)[0]["M"]
 
 
 def test_a_function_could_read_anybody() -> None:

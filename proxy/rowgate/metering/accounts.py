@@ -1,8 +1,8 @@
 """The accounts of one worker: found by (limit, scope), refilled from the ledger, given back when idle."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from rowgate.clock import Clock
@@ -27,6 +27,8 @@ IDLE_AFTER: Final = 600.0
 SWEEP_BATCH: Final = 256
 # Terms kept: a policy has tens of limits, and few exemptions at a time.
 MAX_TERMS: Final = 1_024
+# Such calls in one sweep: 4,096 accounts a second, some 50 ms at worst.
+SWEEP_BATCHES: Final = 16
 # How long a held statement waits before asking again, at least (seconds): the ledger is not polled in a loop.
 MIN_RETRY: Final = 0.005
 # After a failure of the ledger nobody asks it again for this long (seconds); every statement in between is denied.
@@ -76,6 +78,7 @@ class Accounts:
         self._clock = clock
         self._factor = factor
         self._notify = notify
+        self._limits: Mapping[bytes, Limit] = {}
         self._accounts: dict[bytes, Account] = {}
         self._alerted: dict[bytes, frozenset[float]] = {}
         self._known_terms: dict[tuple[int, float], _Terms] = {}
@@ -84,6 +87,22 @@ class Accounts:
 
     def __len__(self) -> int:
         return len(self._accounts)
+
+    def adopt(self, limits: Iterable[Limit]) -> None:
+        """Put every account under the limits of a new policy: what runs is bound by them from its next lease on.
+
+        A lease taken under the former amounts is over at once, and given back with the next one. An account whose limit
+        is gone keeps it for the statements that still run.
+        """
+        self._limits = {limit.key: limit for limit in limits}
+        for account in self._accounts.values():
+            self._renew(account)
+            account.expires = 0.0
+
+    def _renew(self, account: Account) -> None:
+        limit = self._limits.get(account.limit.key, account.limit)
+        account.limit = limit
+        account.enforced = limit.enforced
 
     def of(self, limit: Limit, values: Mapping[Dimension, str]) -> Account:
         """Return the account of ``limit`` for the scope with these values, the same object for every session."""
@@ -111,13 +130,16 @@ class Accounts:
         """
         now = self._clock.monotonic()
         if now < self._failed_until:
-            return _ledger_refusal(self._failed_until)
+            return self._without_ledger(needs)
+        for account, _ in needs:
+            self._renew(account)  # it may have been forgotten when the policy changed
         terms = [self._terms(account) for account, _ in needs]
         try:
             requests = [_request(account, need, each) for (account, need), each in zip(needs, terms, strict=True)]
             leases = self._store.lease(requests)
         except LedgerError as problem:
-            return self._fail(str(problem), now)
+            self._fail(str(problem), now)
+            return self._without_ledger(needs)
         if self._failing:
             self._failing = False
             self._notify(LedgerTrouble(""))
@@ -127,7 +149,7 @@ class Accounts:
             account.last_used = now
             self._accounts.setdefault(account.scope, account)  # it may have been forgotten while a plan still held it
             self._take(account, lease, ahead)
-            refused = _refusal(account, need, lease, each.factor, now)
+            refused = _refusal(account, need, lease, each, now)
             if refused is None:  # a refusal speaks for itself, and what it leased will not be delivered
                 self._alert(account, lease, each.thresholds)
             refusal = _harder(refusal, refused)
@@ -137,7 +159,8 @@ class Accounts:
         """Give back what expired leases have left over, forget idle accounts; called about every second."""
         now = self._clock.monotonic()
         expired = [a for a in self._accounts.values() if a.remaining > 0 and a.expires <= now and a.leased]
-        self._give_back(expired[:SWEEP_BATCH])
+        for start in range(0, min(len(expired), SWEEP_BATCHES * SWEEP_BATCH), SWEEP_BATCH):
+            self._give_back(expired[start : start + SWEEP_BATCH])
         self._forget(now, IDLE_AFTER)
 
     def close(self) -> None:
@@ -157,12 +180,22 @@ class Accounts:
             terms = self._known_terms[id(limit), factor] = _terms(limit, factor)
         return terms
 
-    def _fail(self, message: str, now: float) -> Refusal:
+    def _fail(self, message: str, now: float) -> None:
         self._failed_until = now + FAILURE_PAUSE
         if not self._failing:
             self._failing = True
             self._notify(LedgerTrouble(message))
-        return _ledger_refusal(self._failed_until)
+
+    def _without_ledger(self, needs: Sequence[tuple[Account, int]]) -> Refusal | None:
+        """The ledger does not answer: what can be stopped is stopped; what is only watched passes uncounted."""
+        for account, need in needs:
+            # What was leased is lost, which errs on the safe side: it stays counted.
+            account.remaining = account.leased = 0
+            account.expires = 0.0
+            if not account.enforced:
+                account.remaining = account.within = need
+                account.expires = self._failed_until
+        return _ledger_refusal(self._failed_until) if any(account.enforced for account, _ in needs) else None
 
     def _take(self, account: Account, lease: Lease, ahead: float) -> None:
         account.remaining = lease.granted
@@ -263,17 +296,20 @@ def _request(account: Account, need: int, terms: _Terms) -> LeaseRequest:
     )
 
 
-def _refusal(account: Account, need: int, lease: Lease, factor: float, now: float) -> Refusal | None:
+def _refusal(account: Account, need: int, lease: Lease, terms: _Terms, now: float) -> Refusal | None:
     """Return why ``need`` was not granted; for an account in monitor, note on it what enforcement would have said."""
     if lease.refused_by < 0:
         account.verdict = None
         return None
     window = account.limit.windows[lease.refused_by]
-    used = lease.used[lease.refused_by]
-    denial = _denial(account, window, used, _stretched(window.limit, factor), lease.retry_after)
+    used = lease.used[lease.refused_by] - (lease.granted if lease.granted < need else 0)
+    limit = _stretched(window.limit, terms.factor)
+    denial = _denial(account, window, used, limit, lease.retry_after)
     account.verdict = denial
     if lease.granted >= need:
         return None
+    if need > limit:
+        return Refusal(_too_much_at_once(denial, account, need), now + MIN_RETRY, 0.0)
     wait = window.max_wait if window.action is Action.THROTTLE else 0.0
     return Refusal(denial, now + max(lease.retry_after, MIN_RETRY), wait)
 
@@ -295,6 +331,18 @@ def _denial(account: Account, window: Window, used: int, limit: int, retry_after
         },
         hint=account.limit.hint
         or f"Wait {round(retry_after, 1)} s, or ask whoever keeps the policy for an exemption from limit {rule!r}.",
+    )
+
+
+def _too_much_at_once(denial: Denial, account: Account, need: int) -> Denial:
+    """Waiting does not help a row of more bytes, or a text of more statements, than the whole limit."""
+    what = account.limit.measure.quantity.value
+    return replace(
+        denial,
+        message=f"{denial.message}, and {need} {what} are needed at once",
+        sqlstate=INSUFFICIENT_PRIVILEGE,
+        facts={**denial.facts, "needed": need, "retry_after": "never"},
+        hint=account.limit.hint or f"Ask for less at a time, or for an exemption from limit {denial.rule!r}.",
     )
 
 

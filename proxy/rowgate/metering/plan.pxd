@@ -16,3 +16,4 @@ cdef class Plan:
     cdef public str hint
     cdef public bint enforced
     cdef public bint undeniable
+    cdef public bint provisional

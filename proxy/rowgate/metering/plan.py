@@ -27,6 +27,7 @@ class Plan:
         "max_rows",
         "octet_accounts",
         "policy",
+        "provisional",
         "row_accounts",
         "statement_accounts",
         "undeniable",
@@ -49,3 +50,5 @@ class Plan:
         self.enforced = False
         # Ends or unwinds a transaction: must pass, and so is not counted either.
         self.undeniable = False
+        # A guard has failed: the denial holds for this once, and the guard is asked again.
+        self.provisional = False

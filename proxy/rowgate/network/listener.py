@@ -63,7 +63,7 @@ def _explained(address: Address, problem: OSError) -> str:
 
 
 def _open_to_all(path: Path) -> None:
-    """Let every account connect, as PostgreSQL does (unix_socket_permissions): who may log in is for the server to say."""
+    """Let every account connect, as PostgreSQL does (unix_socket_permissions): who may log in the server decides."""
     path.chmod(SOCKET_MODE)
 
 

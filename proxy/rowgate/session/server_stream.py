@@ -305,7 +305,9 @@ class ServerStream:
 
     # Everything else
 
-    def _message(self, kind: int, position: int, whole: int, now: float) -> int:  # noqa: PLR0911 - a dispatch: one line a case
+    def _message(  # noqa: C901, PLR0911, PLR0912 - a dispatch: one line a case
+        self, kind: int, position: int, whole: int, now: float
+    ) -> int:
         conversation = self.conversation
         if kind == ERROR_RESPONSE:
             return self._error(position, whole, now)
@@ -427,7 +429,7 @@ class ServerStream:
         return DROP
 
     def _indispensable(self, position: int, whole: int, free: int) -> int:
-        """The limit on bytes is used up, and client and server part ways without this message: pass it if it is short."""
+        """The limit on bytes is used up, and neither end can do without this message: pass it if it is short."""
         if whole <= free:
             return FORWARD
         self.conversation.report(commands.WITHHELD, text=chr(self._data[position]))

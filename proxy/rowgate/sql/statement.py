@@ -153,5 +153,8 @@ def unknown() -> Statement:
     return Statement(UNREADABLE, (Part(UNKNOWN_KIND, bound=-1, actions=STATEMENT_ACTIONS),), parsed=False)
 
 
+LONG = Statement("<long text>", (Part("long", bound=-1),), parsed=False)
+"""Queries and changes of data too long to be read: they may write, and return any rows, but they copy nothing out."""
+
 UNKNOWN = unknown()
 """The statement that could be anything; one for all texts, so that the journal defines it once."""
