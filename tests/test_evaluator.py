@@ -147,3 +147,34 @@ def test_plans_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(100):
         judge.plan(Statement("text", ()))
     assert len(judge.plans) <= 11
+
+
+def test_a_guard_that_failed_is_asked_again() -> None:
+    """One broken moment must not deny a statement until the next policy."""
+    guard = Says(RuntimeError("for a moment"))
+    judge = Evaluator(SNAPSHOT, (guard,), lambda *_: None).judge_for(KIM)
+    asked = statement()
+    assert judge.plan(asked).denial is not None
+    guard.verdict = Allow()
+    assert judge.plan(asked).denial is None
+    assert judge.plan(asked) is judge.plan(asked)
+    assert guard.asked == 2
+
+
+def test_plans_stay_bounded_whoever_still_holds_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_PLANS", 20)
+    monkeypatch.setattr(module, "MAX_SUBJECTS", 2)
+    evaluator = Evaluator(SNAPSHOT, (Says(Allow()),), lambda *_: None)
+    judges = [evaluator.judge_for(Subject("1", f"user {number}", "shop", None, None)) for number in range(10)]
+    for number in range(100):
+        judges[number % 10].plan(statement(f"SELECT a{number} FROM t"))
+    assert sum(len(judge.plans) for judge in judges) <= 21
+
+
+def test_monitor_says_whom_no_rule_would_admit() -> None:
+    policy = read(
+        MONITOR.replace("admit", "refuse").encode() + b"clients:\n  - {name: them, user: [lee]}\n", "policy.yaml"
+    )
+    plan = Evaluator(policy, (Says(Allow()),), lambda *_: None).judge_for(KIM).plan(statement())
+    assert plan.would is not None
+    assert (plan.denial, plan.would.rule) == (None, "unmatched_clients")

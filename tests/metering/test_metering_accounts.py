@@ -273,3 +273,47 @@ def test_no_window_is_ever_passed_and_delivered_is_accounted(steps: list[tuple[i
     for at in spent:
         assert sum(at <= other < at + 2 for other in spent) <= 50
         assert sum(at <= other < at + 10 for other in spent) <= 120
+
+
+def test_what_is_only_watched_passes_without_a_ledger(bank: Bank) -> None:
+    account = bank.account(rule(enforced=False))
+    bank.store.broken = True
+    assert bank.accounts.refill([(account, 5)]) is None
+    assert account.room(bank.clock.monotonic()) == 5
+    assert bank.notices == [LedgerTrouble("disk full")]
+    other = bank.account(rule(name="enforced"))
+    assert bank.accounts.refill([(account, 1), (other, 1)]) is not None, "one that can stop stops"
+
+
+def test_a_lease_that_failed_is_not_spent_and_not_given_back(bank: Bank) -> None:
+    account = bank.account(rule(window(6_400, 64)))
+    bank.spend(account, 1)
+    bank.clock.advance(1.0)
+    bank.store.broken = True
+    bank.accounts.refill([(account, 1)])
+    bank.store.broken = False
+    bank.clock.advance(1.0)
+    bank.accounts.refill([(account, 1)])
+    assert bank.used(account) >= 16 + account.remaining
+
+
+def test_a_lowered_limit_binds_an_account_that_is_being_spent(bank: Bank) -> None:
+    account = bank.account(rule(window(1_000_000)))
+    bank.spend(account, 500)
+    bank.accounts.adopt([rule(window(600))])
+    assert bank.spend(account, 1_000) == 100
+
+
+def test_a_monitored_limit_that_becomes_enforced_binds_as_well(bank: Bank) -> None:
+    account = bank.account(rule(window(600), enforced=False))
+    bank.spend(account, 500)
+    bank.accounts.adopt([rule(window(600))])
+    assert bank.spend(account, 1_000) == 100
+
+
+def test_more_at_once_than_the_whole_limit_is_said_to_be_so(bank: Bank) -> None:
+    refusal = bank.accounts.refill([(bank.account(rule(window(10), quantity=Quantity.STATEMENTS)), 900)])
+    assert refusal is not None
+    assert refusal.denial.facts["retry_after"] == "never"
+    assert refusal.denial.facts["used"] == 0
+    assert "900 statements are needed at once" in refusal.denial.message

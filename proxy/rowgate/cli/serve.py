@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import random
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -24,6 +25,7 @@ from rowgate.settings import Settings, SettingsError, read_config, settings_from
 from rowgate.worker import Worker
 
 GC_ALLOCATIONS = 50_000
+OTHER_DESCRIPTORS = 256  # listener, ledger, journal, catalogues, cancels
 CANNOT_START = 1
 USAGE = 2
 
@@ -84,7 +86,19 @@ def _fail(message: str, status: int) -> None:
     raise typer.Exit(status)
 
 
+def _allow_descriptors(settings: Settings) -> None:
+    """Raise the soft limit on open files to what the sessions take (two each), or say that they cannot have it."""
+    needed = 2 * settings.max_sessions + OTHER_DESCRIPTORS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < needed:
+        _say(f"max_sessions {settings.max_sessions} needs {needed} open files, {hard} are allowed: raise LimitNOFILE")
+
+
 async def _serve(settings: Settings) -> None:
+    _allow_descriptors(settings)
     worker = Worker(settings, SystemClock(), random.SystemRandom())
     stopping = asyncio.Event()
     ending = asyncio.Event()
