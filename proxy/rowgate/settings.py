@@ -36,7 +36,7 @@ class Settings:
     keep: int = 4 * GIB
     webhook: str = ""
     webhook_secret_file: Path | None = None
-    max_sessions: int = 10_000
+    max_sessions: int = 5_000
     startup_seconds: float = 60.0
     connect_seconds: float = 10.0
     drain_seconds: float = 60.0
