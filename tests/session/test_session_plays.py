@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rowgate.ledger.interface import WindowSpec
-from rowgate.session.client_stream import REDEFINED
+from rowgate.session.starter import REDEFINED
 from support.core_plays import CONVERSATIONS, Group, named, pipelines, written
 from support.core_theatre import Stage, Theatre, check_unchanged, transcript
 from support.playbook import ENFORCE, ENTITIES, MONITOR, World, limit

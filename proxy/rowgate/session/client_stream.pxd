@@ -3,6 +3,7 @@ from rowgate.metering.charge cimport Charge
 from rowgate.metering.plan cimport Plan
 from rowgate.session.conversation cimport Conversation
 from rowgate.session.execution cimport Execution, Portal
+from rowgate.session.starter cimport Starter
 from rowgate.session.replies cimport Reply, ReplyQueue
 from rowgate.sql.statement cimport Part, Statement
 
@@ -13,15 +14,14 @@ cdef int PASS, SWALLOW, SWALLOW_NO_DATA
 cdef int BIND, CLOSE, COPY_DATA, COPY_DONE, COPY_FAIL, DESCRIBE, EXECUTE, FLUSH, FUNCTION_CALL, PARSE, QUERY, SYNC
 cdef int TERMINATE, IDLE, OF_PORTAL
 cdef int FORWARD, REPLACED, GATED
-cdef int START, WAIT, REFUSE
+cdef int WAIT, REFUSE
 cdef long long HEADER_SIZE, MAX_MESSAGE, EXECUTE_TAIL
-cdef int DENIED
 
 @cython.final
 cdef class ClientStream:
     cdef public Conversation conversation
     cdef public bint gated
-    cdef public double retry_at
+    cdef public Starter starter
     cdef public long long buffered
     cdef list _parts
     cdef long long _needed
@@ -29,11 +29,7 @@ cdef class ClientStream:
     cdef long long _drop
     cdef bytes _data
     cdef long long _start
-    cdef double _waiting_since
-    cdef object _refusal
     cdef object _chain
-    cdef object _abandoned
-    cdef double _slow_until
     cdef bint _flushed
 
     cpdef feed(self, bytes data, double now)
@@ -82,21 +78,10 @@ cdef class ClientStream:
     @cython.locals(conversation=Conversation, plan=Plan, execution=Execution, outcome=cython.int)
     cdef int _function_call(self, long long position, double now) except -1
 
-    cdef Execution _execution(self, Statement statement, Plan plan, Portal portal)
-    @cython.locals(charge=Charge, statement=Statement, need=cython.int, count=cython.int)
-    cdef int _may_start(self, Execution execution, double now) except -1
-    @cython.locals(conversation=Conversation, statement=Statement)
-    cdef _started(self, Execution execution)
-    @cython.locals(conversation=Conversation)
-    cdef _open(self, Execution execution)
-    @cython.locals(conversation=Conversation)
-    cdef _denied(self, Execution execution, object refusal)
     @cython.locals(conversation=Conversation)
     cdef int _deny_query(self, long long position, Execution execution, object refusal, double now) except -1
     cdef int _while_skipping(self, long long position, Execution execution) except -1
     cdef bint _swallow(self, long long position) except -1
-    @cython.locals(conversation=Conversation)
-    cdef bint _slow_down(self, double now) except -1
 
     @cython.locals(conversation=Conversation)
     cdef bint _delicate(self, long long position, bytes text) except -1
@@ -110,7 +95,6 @@ cdef class ClientStream:
     @cython.locals(rest=bytes)
     cdef _keep(self, bytes data, long long position, long long needed)
     cdef _violation(self, long long position, str what)
-    @cython.locals(conversation=Conversation)
     cdef _fatal(self, long long position, str sqlstate, str what)
 
 @cython.locals(p=p_uchar)

@@ -11,12 +11,10 @@ make a later cut impossible to undo; PROTOCOL.md, "What follows", gives the rule
 
 from typing import Final
 
-from rowgate.journal.record import Verdict
-from rowgate.metering.charge import Charge
 from rowgate.metering.plan import Plan
 from rowgate.session import commands, denial
 from rowgate.session.chain import Chain, Link, padded
-from rowgate.session.conversation import DENIAL_DELAY, DENIALS_BEFORE_DELAY, DENIALS_BEFORE_END, Conversation
+from rowgate.session.conversation import Conversation
 from rowgate.session.execution import Execution, Portal
 from rowgate.session.kinds import (
     BIND_REPLY,
@@ -28,13 +26,15 @@ from rowgate.session.kinds import (
     PARSE_REPLY,
     PASS,
     QUERY_REPLY,
+    REFUSE,
     SWALLOW,
     SWALLOW_NO_DATA,
     SYNC_REPLY,
+    WAIT,
 )
-from rowgate.sql.kinds import OPAQUE_KINDS, TRANSACTION_KINDS, UNKNOWN_KIND
+from rowgate.session.starter import Starter, leaves_transaction
 from rowgate.sql.statement import UNKNOWN, Part, Statement
-from rowgate.verdict import DISK_FULL, FEATURE_NOT_SUPPORTED, PROGRAM_LIMIT_EXCEEDED, PROTOCOL_VIOLATION, Denial
+from rowgate.verdict import FEATURE_NOT_SUPPORTED, PROGRAM_LIMIT_EXCEEDED, PROTOCOL_VIOLATION, Denial
 from rowgate.wire import messages
 from rowgate.wire.types import (
     BIND,
@@ -71,22 +71,10 @@ MAX_PENDING: Final = 100_000
 # What a FunctionCall message is: one value, from code we do not see. It cannot end a transaction.
 CALLED_FUNCTION: Final = Statement("<function call>", (Part("function", bound=1),))
 
-# Kinds that can put another statement behind a name that the client has prepared or bound through the protocol, and
-# what such a name then stands for: any query or change of data (PREPARE and DECLARE take no COPY).
-REDEFINING_KINDS: Final = frozenset({"prepare", "declare", *OPAQUE_KINDS})
-REDEFINED: Final = Statement("<redefined>", (Part("execute", bound=-1),))
-
 # What becomes of a message.
 FORWARD = 0
 REPLACED = 1
 GATED = 2
-
-DENIED = int(Verdict.DENIED)
-
-# Whether an execution may start.
-START = 0
-WAIT = 1
-REFUSE = 2
 
 
 class ClientStream:
@@ -98,7 +86,7 @@ class ClientStream:
     def __init__(self, conversation: Conversation) -> None:
         self.conversation = conversation
         self.gated = False
-        self.retry_at = 0.0
+        self.starter = Starter(conversation)
         self.buffered = 0
         self._parts: list[bytes] = []
         self._needed = 0
@@ -106,16 +94,12 @@ class ClientStream:
         self._drop = 0
         self._data = b""
         self._start = 0
-        self._waiting_since = 0.0
-        self._refusal: Denial | None = None
         self._chain: Chain | None = None
-        self._abandoned: Denial | None = None
-        self._slow_until = 0.0
         self._flushed = False
 
     def feed(self, data: bytes, now: float) -> None:
         """Take bytes from the client, or none to try again what was gated; ``now`` in monotonic seconds."""
-        held = self.retry_at > now and self._abandoned is None  # a throttle's time is not over: the ledger is not asked
+        held = self.starter.holds(now)  # a throttle's time is not over: the ledger is not asked
         if self._parts or held:
             if data:
                 self._parts.append(data)
@@ -129,7 +113,7 @@ class ClientStream:
             return
         self.gated = False
         self._needed = 0
-        self.retry_at = 0.0
+        self.starter.retry_at = 0.0
         if self._chain is not None and not self.conversation.copying and not self._run_chain(now):
             self.gated = True
             self._keep(data, 0, 0)
@@ -284,7 +268,7 @@ class ClientStream:
             return GATED
         statement: Statement = conversation.services.reader.read(text, plain=self._plain(text))
         plan = conversation.plan_of(statement)
-        execution = self._execution(statement, plan, None)
+        execution = self.starter.execution(statement, plan, None)
         execution.metered = plan.enforced and statement.rows_possible
         if conversation.skipping:
             return self._while_skipping(position, execution)
@@ -296,14 +280,14 @@ class ClientStream:
         if execution.metered and not execution.pure:
             if conversation.replies.head is not None:
                 return self._gate_flushed(position)
-            if conversation.transaction == IDLE or _leaves_transaction(statement):
+            if conversation.transaction == IDLE or leaves_transaction(statement):
                 return self._query_as_chain(position, text, execution, now)
-        outcome = self._may_start(execution, now)
+        outcome = self.starter.may_start(execution, now)
         if outcome == WAIT:
             return GATED
-        if outcome == REFUSE and self._refusal is not None:
-            return self._deny_query(position, execution, self._refusal, now)
-        self._started(execution)
+        if outcome == REFUSE and self.starter.refusal is not None:
+            return self._deny_query(position, execution, self.starter.refusal, now)
+        self.starter.started(execution)
         conversation.group_ended()
         conversation.forget_unnamed()
         conversation.replies.push(QUERY_REPLY, PASS).execution = execution
@@ -366,14 +350,14 @@ class ClientStream:
         if not pure and conversation.open_executes:
             return False
         portal = Portal(statement)
-        execution = self._execution(statement, conversation.plan_of(statement), portal)
+        execution = self.starter.execution(statement, conversation.plan_of(statement), portal)
         execution.metered = execution.plan.enforced and statement.rows_possible
-        outcome = self._may_start(execution, now)
+        outcome = self.starter.may_start(execution, now)
         if outcome == WAIT:
             return False
-        refusal = execution.plan.denial or (self._refusal if outcome == REFUSE else None)
+        refusal = execution.plan.denial or (self.starter.refusal if outcome == REFUSE else None)
         if refusal is not None:
-            self._denied(execution, refusal)
+            self.starter.denied(execution, refusal)
             conversation.to_server.append(denial.substitute_execute(refusal, conversation.nonce))
             conversation.replies.push(EXECUTE_REPLY, PASS).denial = refusal
             conversation.to_server.append(messages.FLUSH)
@@ -381,7 +365,7 @@ class ClientStream:
             if self._chain is not None:
                 self._chain.index = len(self._chain.links)
             return False
-        self._started(execution)
+        self.starter.started(execution)
         replies = conversation.replies
         replies.push(PARSE_REPLY, SWALLOW)
         replies.push(BIND_REPLY, SWALLOW)
@@ -417,10 +401,10 @@ class ClientStream:
         statement: Statement = conversation.services.reader.read(text, plain=self._plain(text))
         refusal = conversation.plan_of(statement).denial
         if refusal is not None and not conversation.skipping:
-            execution = self._execution(statement, conversation.plan_of(statement), None)
-            if self._slow_down(now):
+            execution = self.starter.execution(statement, conversation.plan_of(statement), None)
+            if self.starter.slow_down(now):
                 return GATED
-            self._denied(execution, refusal)
+            self.starter.denied(execution, refusal)
             self._forward_to(position)
             conversation.to_server.append(denial.substitute_parse(refusal, conversation.nonce, name))
             conversation.replies.push(PARSE_REPLY, PASS).denial = refusal
@@ -495,9 +479,9 @@ class ClientStream:
 
     def _deny_describe(self, position: int, refusal: Denial, now: float) -> int:
         conversation = self.conversation
-        if self._slow_down(now):
+        if self.starter.slow_down(now):
             return GATED
-        self._denied(self._execution(UNKNOWN, conversation.plan_of(UNKNOWN), None), refusal)
+        self.starter.denied(self.starter.execution(UNKNOWN, conversation.plan_of(UNKNOWN), None), refusal)
         self._forward_to(position)
         conversation.to_server.append(denial.substitute_describe(refusal, conversation.nonce))
         conversation.replies.push(DESCRIBE_REPLY, PASS).denial = refusal
@@ -536,22 +520,22 @@ class ClientStream:
         statement = portal.statement
         plan = conversation.plan_of(statement)
         pure = statement.pure and conversation.services.trusted
-        leaves = not conversation.group_in_transaction or _leaves_transaction(statement)
+        leaves = not conversation.group_in_transaction or leaves_transaction(statement)
         if conversation.open_executes and not pure and leaves:
             return self._gate_flushed(position)
-        execution = self._execution(statement, plan, portal)
+        execution = self.starter.execution(statement, plan, portal)
         execution.metered = plan.enforced and statement.rows_possible
         refusal = plan.denial
         if refusal is None:
-            outcome = self._may_start(execution, now)
+            outcome = self.starter.may_start(execution, now)
             if outcome == WAIT:
                 return self._gate_flushed(position)
             if outcome == REFUSE:
-                refusal = self._refusal
+                refusal = self.starter.refusal
         if refusal is not None:
-            if self._slow_down(now):
+            if self.starter.slow_down(now):
                 return GATED
-            self._denied(execution, refusal)
+            self.starter.denied(execution, refusal)
             self._forward_to(position)
             conversation.to_server.append(denial.substitute_execute(refusal, conversation.nonce))
             conversation.replies.push(EXECUTE_REPLY, PASS).denial = refusal
@@ -562,7 +546,7 @@ class ClientStream:
             conversation.to_server.append(messages.describe_portal(name))
             conversation.replies.push(DESCRIBE_REPLY, SWALLOW).portal = portal
             portal.described = True
-        self._started(execution)
+        self.starter.started(execution)
         conversation.replies.push(EXECUTE_REPLY, PASS).execution = execution
         return FORWARD
 
@@ -582,7 +566,7 @@ class ClientStream:
         if conversation.open_executes and conversation.group_writes and not conversation.group_in_transaction:
             return self._gate_flushed(position)
         conversation.group_ended()
-        self._waiting_since = 0.0  # what waited may have been skipped
+        self.starter.waiting_since = 0.0  # what waited may have been skipped
         conversation.replies.push(SYNC_REPLY, PASS)
         return FORWARD
 
@@ -591,111 +575,30 @@ class ClientStream:
         if conversation.must_wait_for_group() or conversation.open_executes:
             return self._gate_flushed(position)
         plan = conversation.plan_of(CALLED_FUNCTION)
-        execution = self._execution(CALLED_FUNCTION, plan, None)
+        execution = self.starter.execution(CALLED_FUNCTION, plan, None)
         execution.metered = plan.enforced
         if conversation.skipping:
             return self._while_skipping(position, execution)
         refusal = plan.denial
         if refusal is None:
-            outcome = self._may_start(execution, now)
+            outcome = self.starter.may_start(execution, now)
             if outcome == WAIT:
                 return GATED
-            refusal = self._refusal if outcome == REFUSE else None
+            refusal = self.starter.refusal if outcome == REFUSE else None
         if refusal is not None:
             return self._deny_query(position, execution, refusal, now)
-        self._started(execution)
+        self.starter.started(execution)
         conversation.group_ended()
         conversation.replies.push(CALL_REPLY, PASS).execution = execution
         return FORWARD
 
     # Verdicts
 
-    def _execution(self, statement: Statement, plan: Plan, portal: Portal | None) -> Execution:
-        return Execution(statement, plan, portal, statement.pure and self.conversation.services.trusted)
-
-    def _may_start(self, execution: Execution, now: float) -> int:
-        """Lease what a start takes; say START, WAIT (``retry_at`` is set), or REFUSE (``_refusal`` is set)."""
-        charge: Charge = execution.charge
-        statement = execution.statement
-        if execution.plan.undeniable:
-            return START
-        if self._abandoned is not None and self._waiting_since:
-            self._refusal, self._abandoned, self._waiting_since = self._abandoned, None, 0.0
-            return REFUSE
-        count = len(statement.parts) or 1
-        while not charge.ready(now, count, statement.rows_possible):
-            need = 1 if statement.rows_possible else 0
-            refusal = self.conversation.services.refill(charge.lacking(count, need, need, now))
-            if refusal is None:
-                continue
-            if not self._waiting_since:
-                self._waiting_since = now
-            if refusal.retry_at <= self._waiting_since + refusal.max_wait:
-                if self._waiting_since == now:
-                    self.conversation.report(commands.HELD, refusal.denial, statement.template)
-                execution.throttled = True
-                self.retry_at = refusal.retry_at
-                return WAIT
-            self._waiting_since = 0.0
-            self._refusal = refusal.denial
-            return REFUSE
-        execution.throttled = self._waiting_since > 0
-        self._waiting_since = 0.0
-        return START
-
-    def _started(self, execution: Execution) -> None:
-        """Book the statement, open its record, and note what it means for what comes after it."""
-        conversation = self.conversation
-        statement = execution.statement
-        if not execution.plan.undeniable:
-            execution.charge.spend_statements(len(statement.parts) or 1)
-        conversation.denials = 0
-        self._open(execution)
-        execution.outside = conversation.transaction == IDLE and not conversation.maybe_in_transaction
-        if not (statement.pure and statement.rows_possible) and _redefines(statement):
-            conversation.distrust_names(REDEFINED)
-        if not statement.settled or statement.defines:
-            conversation.services.changes(statement.defines)
-            conversation.defining = conversation.defining or statement.defines
-        if not execution.pure:
-            conversation.group_writes = True
-            conversation.unsettled = True
-            if statement.controls_transaction and _leaves_transaction(statement):
-                conversation.maybe_in_transaction = True
-                conversation.group_in_transaction = False
-        if execution.metered:
-            conversation.open_executes += 1
-            if conversation.maybe_in_transaction:
-                conversation.exclusive = True
-
-    def _open(self, execution: Execution) -> None:
-        conversation = self.conversation
-        services = conversation.services
-        try:
-            execution.entry = services.journal.open(
-                conversation.definition, execution.statement.definition, execution.plan.policy
-            )
-        except services.journal_errors as problem:
-            conversation.report(commands.JOURNAL, text=str(problem))
-            if not execution.plan.enforced and execution.plan.denial is None:
-                return  # monitor stops nothing, and says that it is blind
-            # Fail closed: the session ends before the statement is sent, so nothing runs that leaves no record.
-            self._fatal(self._start, DISK_FULL, "the journal cannot record this statement, so it was not sent")
-
-    def _denied(self, execution: Execution, refusal: Denial) -> None:
-        conversation = self.conversation
-        conversation.denials += 1
-        conversation.report(commands.DENIED, refusal, execution.statement.template)
-        self._open(execution)
-        if execution.entry is not None:
-            services = conversation.services
-            services.journal.close_entry(execution.entry, 0, 0, DENIED, services.define_rule(refusal.rule))
-
     def _deny_query(self, position: int, execution: Execution, refusal: Denial, now: float) -> int:
         conversation = self.conversation
-        if self._slow_down(now):
+        if self.starter.slow_down(now):
             return GATED
-        self._denied(execution, refusal)
+        self.starter.denied(execution, refusal)
         self._forward_to(position)
         conversation.to_server.append(denial.substitute_query(refusal, conversation.nonce))
         conversation.group_ended()
@@ -714,25 +617,10 @@ class ClientStream:
         self._forward_to(position)
         return True
 
-    def _slow_down(self, now: float) -> bool:
-        """Make a session that does nothing but get denied wait before each denial, and end it at last."""
-        conversation = self.conversation
-        if conversation.denials >= DENIALS_BEFORE_END:
-            self._fatal(self._start, PROGRAM_LIMIT_EXCEEDED, f"{conversation.denials} statements in a row were denied")
-            return True
-        if conversation.denials < DENIALS_BEFORE_DELAY:
-            return False
-        if self._slow_until and now >= self._slow_until:
-            self._slow_until = 0.0
-            return False
-        self._slow_until = self._slow_until or now + DENIAL_DELAY
-        self.retry_at = self._slow_until
-        return True
-
     def abandon(self, refusal: Denial, now: float) -> None:
         """Refuse the statement that a throttle makes wait, if one does."""
-        if self._waiting_since:
-            self._abandoned = refusal
+        if self.starter.waiting_since:
+            self.starter.abandoned = refusal
             self.feed(b"", now)
 
     # Bytes
@@ -788,12 +676,8 @@ class ClientStream:
 
     def _fatal(self, position: int, sqlstate: str, what: str) -> None:
         """End the session: what came before is still sent, the client is told why, the server sees a Terminate."""
-        conversation = self.conversation
         self._forward_to(position)
-        conversation.to_client.append(denial.fatal(sqlstate, what))
-        conversation.to_server.append(messages.TERMINATE)
-        conversation.commands.append(commands.EndSession(what))
-        conversation.ended = True
+        self.conversation.end(sqlstate, what)
 
 
 EXECUTE_TAIL = 5  # the portal name's terminating zero and the four bytes of the row limit
@@ -814,18 +698,6 @@ def _names_end(data: bytes, start: int, end: int) -> int:
     middle = _zero_at(data, start, end)
     last = _zero_at(data, middle + 1, end) if middle >= 0 else -1
     return last + 1
-
-
-def _leaves_transaction(statement: Statement) -> bool:
-    """Return whether it may begin or end a transaction block; what CALL and DO run inside of one cannot."""
-    return statement.controls_transaction and any(
-        part.kind in TRANSACTION_KINDS or part.kind == UNKNOWN_KIND for part in statement.parts
-    )
-
-
-def _redefines(statement: Statement) -> bool:
-    """Return whether names may stand for something else once it has run."""
-    return any(part.kind in REDEFINING_KINDS for part in statement.parts)
 
 
 def _unchainable(execution: Execution) -> Denial:

@@ -6,13 +6,15 @@ from typing import Any, Final, Protocol
 from rowgate.metering.account import Account
 from rowgate.metering.charge import Charge
 from rowgate.metering.plan import Plan
-from rowgate.session.commands import Command, Report
+from rowgate.session.commands import Command, EndSession, Report
+from rowgate.session.denial import fatal
 from rowgate.session.execution import Execution, Portal
 from rowgate.session.kinds import BIND_REPLY
 from rowgate.session.replies import Reply, ReplyQueue
 from rowgate.sql.statement import Statement
 from rowgate.subject import Subject
 from rowgate.verdict import Denial, Refusal
+from rowgate.wire.messages import TERMINATE
 from rowgate.wire.types import IDLE
 
 # A session that is refused this often in a row is slowed, then ended: a flood of denials costs others nothing.
@@ -187,6 +189,13 @@ class Conversation:
     ) -> None:
         """Queue a report for the log of rare events."""
         self.commands.append(Report(kind, denial, template, text, rows))
+
+    def end(self, sqlstate: str, what: str) -> None:
+        """End the session: the client is told why, the server sees a Terminate, nothing more passes either way."""
+        self.to_client.append(fatal(sqlstate, what))
+        self.to_server.append(TERMINATE)
+        self.commands.append(EndSession(what))
+        self.ended = True
 
     def undo(self, dropped: Sequence[Reply]) -> None:
         """Restore what names stood for before messages that failed or that the server skipped.

@@ -1,4 +1,4 @@
-"""Kinds of expected replies. Plain integers in a module of their own: the compiled twins declare them as C integers."""
+"""Kinds of expected replies, and whether one may start: integers that the compiled twins declare as C integers."""
 
 from typing import Final
 
@@ -18,3 +18,8 @@ COPY_END: Final = (
 PASS: Final = 0
 SWALLOW: Final = 1
 SWALLOW_NO_DATA: Final = 2
+
+# Whether an execution may start.
+START: Final = 0
+WAIT: Final = 1
+REFUSE: Final = 2

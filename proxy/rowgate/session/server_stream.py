@@ -626,12 +626,8 @@ class ServerStream:
 
     def _fatal(self, position: int, sqlstate: str, what: str) -> int:
         """End the session: the client is told why, the server sees a Terminate; the message itself is dropped."""
-        conversation = self.conversation
         self._forward_to(position)
-        conversation.to_client.append(denial.fatal(sqlstate, what))
-        conversation.to_server.append(messages.TERMINATE)
-        conversation.commands.append(commands.EndSession(what))
-        conversation.ended = True
+        self.conversation.end(sqlstate, what)
         return DROP
 
 

@@ -49,7 +49,7 @@ class Session:
     def from_server(self, data: bytes, now: float) -> None:
         """Take bytes from the server, and let go what was waiting for them."""
         self.server.feed(data, now)
-        if self.client.gated and not self.client.retry_at:
+        if self.client.gated and not self.client.starter.retry_at:
             self.client.feed(b"", now)
 
     def welcome(self, octets: int, now: float) -> bool:
@@ -60,12 +60,12 @@ class Session:
         """Try again what was held until now."""
         if self.server.retry_at and now >= self.server.retry_at:
             self.from_server(b"", now)
-        if self.client.retry_at and now >= self.client.retry_at:
+        if self.client.starter.retry_at and now >= self.client.starter.retry_at:
             self.client.feed(b"", now)
 
     def deadline(self) -> float:
         """Return when ``resume`` is due (monotonic seconds), 0.0 if nothing is held."""
-        server, client = self.server.retry_at, self.client.retry_at
+        server, client = self.server.retry_at, self.client.starter.retry_at
         return min(server, client) if server and client else server or client
 
     def client_must_wait(self) -> bool:
