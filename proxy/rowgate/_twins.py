@@ -22,7 +22,8 @@ class _PureFinder:
             spec = FileFinder(folder, (SourceFileLoader, SOURCE_SUFFIXES)).find_spec(fullname, target)
             if spec is not None:
                 return spec
-        return None
+        # Not found as a source file: what is compiled only (network/_kernel) has a twin where it is imported.
+        raise ModuleNotFoundError(f"no pure twin of {fullname}", name=fullname)
 
 
 def prefer_pure(package: str, path: Sequence[str]) -> None:
