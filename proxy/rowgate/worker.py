@@ -303,11 +303,13 @@ class Worker:
         """Forget a link."""
         self.links.discard(link)
         self._drained.set()
-        if link.session is None:
+        if not isinstance(link.facts, tuple):
             return
         subject, _, greeting, opened = link.facts
         if self.sessions.get((greeting.process, greeting.key)) is link:
             del self.sessions[greeting.process, greeting.key]
+        if link.session is None:  # its greeting was over the limit
+            return
         self.bus.emit(
             happened.SessionClosed(
                 **_who(subject),
