@@ -28,13 +28,15 @@ class Reporter:
             self._verdict(subject, snapshot, report, report.denial)
         elif report.kind == commands.WITHHELD:
             kind = _SPOKEN_KINDS.get(report.text, report.text)
-            self._emit(happened.TextWithheld(**_who(subject), kind=kind))
+            self._emit(happened.TextWithheld(**who(subject), kind=kind))
         elif report.kind == commands.JOURNAL:
             self._emit(happened.JournalFailed(error=report.text, posture="closed"))
         elif report.kind == commands.VIOLATION:
             where, _, what = report.text.partition(": ")
             self._emit(
-                happened.ProtocolViolated(where=where, what=what, source=_source(subject), session=subject.session)
+                happened.ProtocolViolated(
+                    where=where, what=what, source=source_text(subject.source), session=subject.session
+                )
             )
 
     def crossed(self, notice: Crossed, policy: str) -> None:
@@ -63,7 +65,7 @@ class Reporter:
     def _verdict(self, subject: Subject, snapshot: Snapshot, report: Report, denial: Denial) -> None:
         monitored = report.kind == commands.WOULD_STOP
         facts: dict[str, Any] = {
-            **_who(subject),
+            **who(subject),
             "rule": denial.rule,
             "mode": "monitor" if monitored else "enforced",
             "policy": snapshot.version,
@@ -91,15 +93,17 @@ def _seconds(window: object) -> float | None:
     return float(window[:-1]) * units[window[-1]]
 
 
-def _source(subject: Subject) -> str:
-    return "unix" if subject.source is None else str(subject.source)
+def source_text(source: object) -> str:
+    """Return a source as events have it: its address, ``unix`` for a Unix socket."""
+    return "unix" if source is None else str(source)
 
 
-def _who(subject: Subject) -> dict[str, Any]:
+def who(subject: Subject) -> dict[str, Any]:
+    """Return the fields by which every event of a session says whose it is."""
     return {
         "session": subject.session,
         "user": subject.user,
         "database": subject.database,
-        "source": _source(subject),
+        "source": source_text(subject.source),
         "client": subject.client,
     }

@@ -38,7 +38,7 @@ from rowgate.policy.compare import loosened
 from rowgate.policy.load import load
 from rowgate.policy.problem import PolicyError
 from rowgate.policy.snapshot import Dimension, Limit, Mode, Snapshot, exempted, plain
-from rowgate.reporting import Reporter
+from rowgate.reporting import Reporter, source_text, who
 from rowgate.session import denial
 from rowgate.session import session as session_module
 from rowgate.session.commands import CancelStatement, EndSession, Report
@@ -212,7 +212,7 @@ class Worker:
         if reason:
             self.bus.emit(
                 happened.SessionRefused(
-                    user=startup.user, database=startup.database, source=_source_name(source), reason=reason
+                    user=startup.user, database=startup.database, source=source_text(source), reason=reason
                 )
             )
             link.refuse(denial.fatal(sqlstate, reason), reason)
@@ -273,7 +273,7 @@ class Worker:
         link.facts = (subject, database, admission.greeting, self.clock.monotonic())
         if admission.greeting.key:
             self.sessions[admission.greeting.process, admission.greeting.key] = link
-        self.bus.emit(happened.SessionOpened(**_who(subject), application=subject.application or None))
+        self.bus.emit(happened.SessionOpened(**who(subject), application=subject.application or None))
         return session
 
     def carry_out(self, link: Link, command: CancelStatement | EndSession | Report) -> None:
@@ -297,7 +297,7 @@ class Worker:
 
     def violated(self, link: Link, what: str) -> None:
         """The first packets were none of PostgreSQL's."""
-        self.bus.emit(happened.ProtocolViolated(where="start-up", what=what, source=_source_name(_source(link.peer))))
+        self.bus.emit(happened.ProtocolViolated(where="start-up", what=what, source=source_text(_source(link.peer))))
 
     def ended(self, link: Link, reason: str) -> None:
         """Forget a link."""
@@ -312,7 +312,7 @@ class Worker:
             return
         self.bus.emit(
             happened.SessionClosed(
-                **_who(subject),
+                **who(subject),
                 reason=reason,
                 duration_s=round(self.clock.monotonic() - opened, 3),
                 rows=link.session.conversation.rows,
@@ -528,17 +528,3 @@ def _source(peer: Any) -> Any:
     if not isinstance(peer, tuple):
         return None
     return plain(ip_address(str(peer[0]).partition("%")[0]))
-
-
-def _source_name(source: Any) -> str:
-    return "unix" if source is None else str(source)
-
-
-def _who(subject: Subject) -> dict[str, Any]:
-    return {
-        "session": subject.session,
-        "user": subject.user,
-        "database": subject.database,
-        "source": _source_name(subject.source),
-        "client": subject.client,
-    }

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +100,7 @@ class Direct:
         return None
 
 
-class _Proxy:
+class _Proxy(ABC):
     """What all proxies have in common: a directory, a port, a process."""
 
     name = ""
@@ -167,8 +168,9 @@ class _Proxy:
             raise BenchError(f"{self.label} has ended")
         return self._process.pid
 
+    @abstractmethod
     def _prepare(self, folder: Path) -> list[str]:
-        raise NotImplementedError
+        """Write what the system needs into ``folder``; return the command that runs it."""
 
 
 PGBOUNCER: Final = "pgbouncer"
