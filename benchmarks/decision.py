@@ -94,7 +94,7 @@ class Bench:
         )
         facts = definition(Kind.SESSION, {"session": subject.session, "user": subject.user})
         self.judge = evaluator.judge_for(subject)
-        self.session = Session(subject, services, self.judge, facts, "nonce")
+        self.session = Session(services, self.judge, facts, "nonce")
 
     def close(self) -> None:
         """Give leases back and close the files."""

@@ -74,7 +74,6 @@ class Worker:
         self.clock = clock
         self.links: set[Link] = set()
         self.sessions: dict[tuple[int, bytes], Link] = {}
-        self._starting = 0
         self._next_session = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._cancels = asyncio.Semaphore(MAX_CANCELS)
@@ -264,9 +263,7 @@ class Worker:
             "pid": admission.greeting.process,
         }
         judge = self.evaluator.judge_for(subject)
-        session = Session(
-            subject, self._services(database), judge, definition(Kind.SESSION, facts), secrets.token_hex(8)
-        )
+        session = Session(self._services(database), judge, definition(Kind.SESSION, facts), secrets.token_hex(8))
         session.conversation.transaction = admission.transaction
         for name, value in admission.parameters.items():
             session.conversation.set_parameter(name, value)
@@ -381,7 +378,6 @@ class Worker:
                 subject.session, subject.user, subject.database, subject.source, client, subject.application
             )
             link.facts = (subject, *link.facts[1:])
-            link.session.conversation.subject = subject
         link.session.judged_by(self.evaluator.judge_for(subject))
 
     def _refuses_unmatched(self) -> bool:

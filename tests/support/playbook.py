@@ -137,7 +137,7 @@ class World:
             changes=lambda _: None,
         )
         judge = self.evaluator.judge_for(subject)
-        return Session(subject, services, judge, definition(Kind.SESSION, {"session": "1"}), "nonce")
+        return Session(services, judge, definition(Kind.SESSION, {"session": "1"}), "nonce")
 
     def subject(self, user: str = "kim", source: str | None = "10.0.0.1") -> Subject:
         rule = self.snapshot.client_for(user, "shop", None if source is None else IPv4Address(source))

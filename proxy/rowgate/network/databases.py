@@ -107,11 +107,14 @@ class Databases:
     def _open(self, name: str) -> Database:
         if len(self._databases) >= MAX_DATABASES:
             return Database(name, None)
-        if not self._upstream.user:
-            database = Database(name, None)
-            self._databases[name] = database
-            return database
-        reader = CatalogueReader(
+        reader = self._catalogue_reader(name) if self._upstream.user else None
+        database = self._databases[name] = Database(name, reader)
+        if reader is not None:
+            database.task = asyncio.create_task(reader.run(), name=f"rowgate-catalogue-{name}")
+        return database
+
+    def _catalogue_reader(self, name: str) -> CatalogueReader:
+        return CatalogueReader(
             self._upstream.connect_options(name),
             self._entities(name),
             lambda result: self._read(name, result),
@@ -119,10 +122,6 @@ class Databases:
             interval=self._interval,
             last=self._remembered(name),
         )
-        database = Database(name, reader)
-        self._databases[name] = database
-        database.task = asyncio.create_task(reader.run(), name=f"rowgate-catalogue-{name}")
-        return database
 
     def _read(self, name: str, result: CatalogueRead | CatalogueNotRead) -> None:
         database = self._databases[name]

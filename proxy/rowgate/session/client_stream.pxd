@@ -80,8 +80,7 @@ cdef class ClientStream:
 
     @cython.locals(conversation=Conversation)
     cdef int _deny_query(self, long long position, Execution execution, object refusal, double now) except -1
-    cdef int _while_skipping(self, long long position, Execution execution) except -1
-    cdef bint _swallow(self, long long position) except -1
+    cdef int _skipped(self, long long position, object refusal) except -1
 
     @cython.locals(conversation=Conversation)
     cdef bint _delicate(self, long long position, bytes text) except -1

@@ -210,7 +210,7 @@ class ClientStream:
     def _message(self, kind: int, position: int, whole: int, now: float) -> int:  # noqa: C901, PLR0911, PLR0912 - a dispatch: one line a case
         """Judge one message and say what becomes of it; gated messages come here again."""
         conversation = self.conversation
-        if conversation.cancelling or conversation.cutting is not None:
+        if conversation.blocked():
             return GATED
         if kind == QUERY:
             return self._query(position, whole, now)
@@ -269,9 +269,8 @@ class ClientStream:
         statement: Statement = conversation.services.reader.read(text, plain=self._plain(text))
         plan = conversation.plan_of(statement)
         execution = self.starter.execution(statement, plan, None)
-        execution.metered = plan.enforced and statement.rows_possible
         if conversation.skipping:
-            return self._while_skipping(position, execution)
+            return self._skipped(position, plan.denial)
         if conversation.open_executes:
             # It would be skipped were one of them to fail; a cut must leave it unsent to have the same effect.
             return self._gate_flushed(position)
@@ -346,12 +345,10 @@ class ClientStream:
     def _send_link(self, link: Link, now: float) -> bool:
         conversation = self.conversation
         statement = link.statement
-        pure = statement.pure and conversation.services.trusted
-        if not pure and conversation.open_executes:
-            return False
         portal = Portal(statement)
         execution = self.starter.execution(statement, conversation.plan_of(statement), portal)
-        execution.metered = execution.plan.enforced and statement.rows_possible
+        if conversation.open_executes and not execution.pure:
+            return False
         outcome = self.starter.may_start(execution, now)
         if outcome == WAIT:
             return False
@@ -410,7 +407,7 @@ class ClientStream:
             conversation.replies.push(PARSE_REPLY, PASS).denial = refusal
             return REPLACED
         if conversation.skipping:
-            return REPLACED if refusal is not None and self._swallow(position) else FORWARD
+            return self._skipped(position, refusal)
         if len(conversation.statement_groups) >= MAX_NAMED:
             if conversation.replies.head is not None:
                 return self._gate_flushed(position)
@@ -519,12 +516,10 @@ class ClientStream:
             return self._gate_flushed(position)
         statement = portal.statement
         plan = conversation.plan_of(statement)
-        pure = statement.pure and conversation.services.trusted
-        leaves = not conversation.group_in_transaction or leaves_transaction(statement)
-        if conversation.open_executes and not pure and leaves:
-            return self._gate_flushed(position)
         execution = self.starter.execution(statement, plan, portal)
-        execution.metered = plan.enforced and statement.rows_possible
+        undoable = conversation.group_in_transaction
+        if conversation.open_executes and not execution.pure and (not undoable or leaves_transaction(statement)):
+            return self._gate_flushed(position)
         refusal = plan.denial
         if refusal is None:
             outcome = self.starter.may_start(execution, now)
@@ -576,9 +571,8 @@ class ClientStream:
             return self._gate_flushed(position)
         plan = conversation.plan_of(CALLED_FUNCTION)
         execution = self.starter.execution(CALLED_FUNCTION, plan, None)
-        execution.metered = plan.enforced
         if conversation.skipping:
-            return self._while_skipping(position, execution)
+            return self._skipped(position, plan.denial)
         refusal = plan.denial
         if refusal is None:
             outcome = self.starter.may_start(execution, now)
@@ -606,16 +600,12 @@ class ClientStream:
         conversation.replies.push(QUERY_REPLY, PASS).denial = refusal
         return REPLACED
 
-    def _while_skipping(self, position: int, execution: Execution) -> int:
-        """A Query or FunctionCall the server will skip without a word: forwarded, unless it would have been denied."""
-        if execution.plan.denial is not None:
-            self._swallow(position)
-            return REPLACED
-        return FORWARD
-
-    def _swallow(self, position: int) -> bool:
+    def _skipped(self, position: int, refusal: Denial | None) -> int:
+        """A message the server will skip without a word: forwarded, unless it would have been denied."""
+        if refusal is None:
+            return FORWARD
         self._forward_to(position)
-        return True
+        return REPLACED
 
     def abandon(self, refusal: Denial, now: float) -> None:
         """Refuse the statement that a throttle makes wait, if one does."""

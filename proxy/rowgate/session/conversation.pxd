@@ -19,7 +19,6 @@ cdef class Services:
 
 @cython.final
 cdef class Conversation:
-    cdef public object subject
     cdef public Services services
     cdef public object judge
     cdef public dict plans

@@ -12,7 +12,6 @@ from rowgate.session.execution import Execution, Portal
 from rowgate.session.kinds import BIND_REPLY
 from rowgate.session.replies import Reply, ReplyQueue
 from rowgate.sql.statement import Statement
-from rowgate.subject import Subject
 from rowgate.verdict import Denial, Refusal
 from rowgate.wire.messages import TERMINATE
 from rowgate.wire.types import IDLE
@@ -102,8 +101,7 @@ class Services:
 class Conversation:
     """Where a session stands: outputs, expected replies, transaction, prepared statements, what is in its way."""
 
-    def __init__(self, subject: Subject, services: Services, judge: Judge, definition: object, nonce: str) -> None:
-        self.subject = subject
+    def __init__(self, services: Services, judge: Judge, definition: object, nonce: str) -> None:
         self.services = services
         self.judge = judge
         self.plans = judge.plans

@@ -56,7 +56,7 @@ class Execution:
         self.charge = Charge(plan)
         self.entry: object = None
         self.begun = False
-        self.metered = False
+        self.metered = plan.enforced and statement.rows_possible
         self.outside = False
         self.cut: Denial | None = None
         self.late = False

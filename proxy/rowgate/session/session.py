@@ -14,7 +14,6 @@ from rowgate.session.commands import Command
 from rowgate.session.conversation import Conversation, Judge, Services
 from rowgate.session.server_stream import ServerStream
 from rowgate.sql.statement import UNKNOWN
-from rowgate.subject import Subject
 from rowgate.verdict import QUERY_CANCELED, Denial
 
 # Bytes of a client's pipeline kept while it is gated, before its socket is left to fill up.
@@ -28,8 +27,8 @@ _CANCELLED: Final = Denial(
 class Session:
     """The machine of one session between its start-up and its end."""
 
-    def __init__(self, subject: Subject, services: Services, judge: Judge, definition: object, nonce: str) -> None:
-        conversation = Conversation(subject, services, judge, definition, nonce)
+    def __init__(self, services: Services, judge: Judge, definition: object, nonce: str) -> None:
+        conversation = Conversation(services, judge, definition, nonce)
         self.conversation = conversation
         self.client = ClientStream(conversation)
         self.server = ServerStream(conversation)

@@ -65,35 +65,6 @@ PORTAL_SUSPENDED: Final = ord("s")
 READY_FOR_QUERY: Final = ord("Z")
 ROW_DESCRIPTION: Final = ord("T")
 
-BACKEND_TYPES: Final = frozenset(
-    {
-        AUTHENTICATION,
-        BACKEND_KEY_DATA,
-        BIND_COMPLETE,
-        CLOSE_COMPLETE,
-        COMMAND_COMPLETE,
-        COPY_BOTH_RESPONSE,
-        COPY_DATA,
-        COPY_DONE,
-        COPY_IN_RESPONSE,
-        COPY_OUT_RESPONSE,
-        DATA_ROW,
-        EMPTY_QUERY_RESPONSE,
-        ERROR_RESPONSE,
-        FUNCTION_CALL_RESPONSE,
-        NEGOTIATE_PROTOCOL_VERSION,
-        NO_DATA,
-        NOTICE_RESPONSE,
-        NOTIFICATION_RESPONSE,
-        PARAMETER_DESCRIPTION,
-        PARAMETER_STATUS,
-        PARSE_COMPLETE,
-        PORTAL_SUSPENDED,
-        READY_FOR_QUERY,
-        ROW_DESCRIPTION,
-    }
-)
-
 # What Describe and Close name.
 OF_STATEMENT: Final = ord("S")
 OF_PORTAL: Final = ord("P")
