@@ -37,7 +37,7 @@ def test_rows_come_no_faster_than_the_limit(place: Place, fresh_user: FreshUser)
         times, heard = arrivals(client)
         assert errors_of(heard) == []
         assert [int(row[0] or 0) for row in rows_of(heard)] == list(range(1, 151))
-        assert 1.9 <= time.monotonic() - started <= 3.0
+        assert 1.9 <= time.monotonic() - started <= 10.0
         assert densest(times, WINDOW - TOLERANCE) <= LIMIT
 
 
@@ -49,7 +49,7 @@ def test_two_sessions_of_a_user_wait_for_one_limit(place: Place, fresh_user: Fre
             client.start(user)
             client.send(query("select n from generate_series(1, 60) n"))
         assert [len(rows_of(client.ready())) for client in (one, other)] == [60, 60]
-        assert 1.9 <= time.monotonic() - started <= 4.0
+        assert 1.9 <= time.monotonic() - started <= 10.0
 
 
 def test_statements_wait_as_rows_do(place: Place, fresh_user: FreshUser) -> None:
@@ -67,7 +67,7 @@ def test_after_max_wait_the_result_is_cut(place: Place, fresh_user: FreshUser) -
         client.start(fresh_user("hurried"))
         started = time.monotonic()
         heard = client.query("select n from generate_series(1, 150) n")
-        assert time.monotonic() - started < 1.0
+        assert time.monotonic() - started < 1.9  # all of them would have taken two windows
         assert len(rows_of(heard)) == LIMIT
         (error,) = errors_of(heard)
         assert error["C"] == "53400"  # waiting soon helps: retry_after is below a second or so
@@ -85,7 +85,7 @@ def test_a_cancel_ends_what_is_held(place: Place, fresh_user: FreshUser) -> None
         started = time.monotonic()
         client.cancel()
         heard = client.ready()
-        assert time.monotonic() - started < 0.5
+        assert time.monotonic() - started < 5.0  # the rest of the rows would have taken nine
         assert [error["C"] for error in errors_of(heard)] == ["57014"]
         assert client.transaction == "I"
 
@@ -107,14 +107,14 @@ def test_a_client_that_leaves_while_held_leaves_nothing_behind(
 
 def test_others_do_not_wait_for_whom_is_held(place: Place, fresh_user: FreshUser) -> None:
     with RawClient(place) as held, RawClient(place) as free:
-        held.start(fresh_user("throttled")).send(query("select n from generate_series(1, 100) n"))
+        held.start(fresh_user("throttled")).send(query("select n from generate_series(1, 300) n"))
         held.until("D")
         started = time.monotonic()
         free.start(fresh_user("capped"))
         for _ in range(50):
             free.query("select 1")
-        assert time.monotonic() - started < 0.5
-        assert len(rows_of(held.ready())) == 99
+        assert time.monotonic() - started < 3.0  # the other is held for five
+        assert len(rows_of(held.ready())) == 299
 
 
 def test_a_delete_that_is_held_commits_once_its_rows_are_out(
