@@ -12,6 +12,7 @@ from rowgate.session.commands import Report
 from rowgate.subject import Subject
 from rowgate.verdict import Denial
 
+_WOULD: Final = {commands.WOULD_DENY: "denied", commands.WOULD_CUT: "cut"}
 _SPOKEN_KINDS: Final = {"N": "notice", "A": "notification", "S": "parameter", "E": "error"}
 
 
@@ -63,11 +64,11 @@ class Reporter:
             self._ledger_failed_at = None
 
     def _verdict(self, subject: Subject, snapshot: Snapshot, report: Report, denial: Denial) -> None:
-        monitored = report.kind == commands.WOULD_STOP
+        would = _WOULD.get(report.kind)
         facts: dict[str, Any] = {
             **who(subject),
             "rule": denial.rule,
-            "mode": "monitor" if monitored else "enforced",
+            "mode": "enforced" if would is None else "monitor",
             "policy": snapshot.version,
             "window_s": _seconds(denial.facts.get("window")),
             "used": denial.facts.get("used"),
@@ -81,8 +82,8 @@ class Reporter:
             self._emit(happened.ResultCut(**facts, rows=report.rows))
         elif report.kind == commands.HELD:
             self._emit(happened.ScopeThrottled(**facts, max_wait_s=0.0))
-        elif monitored:
-            self._emit(happened.WouldHaveStopped(**facts, verdict="cut"))
+        elif would is not None:
+            self._emit(happened.WouldHaveStopped(**facts, verdict=would))
 
 
 def _seconds(window: object) -> float | None:

@@ -104,6 +104,7 @@ def test_monitor_notes_what_enforcement_would_have_kept_back() -> None:
     assert (charge.would, charge.beyond) == (None, 0)
     charge.settle(5, 50)
     assert (charge.would, charge.beyond) == (watched.verdict, 4)
+    assert not charge.would_deny
     charge.settle(2, 20)
     assert charge.beyond == 6
 
@@ -115,3 +116,4 @@ def test_a_statement_is_booked_in_its_own_accounts() -> None:
     charge.spend_statements(1)
     assert statements.remaining == 1
     assert (charge.would, charge.beyond) == (statements.verdict, 0)
+    assert charge.would_deny

@@ -363,7 +363,7 @@ def test_in_monitor_no_text_is_left_out(limits: str) -> None:
     answer = (row_description(CUSTOMERS), rows(3), notice("x" * 100), error("22012", "y" * 500), ready())
     book.client(SELECT).server(*answer).says_to_client(*answer)
     book.server(notification("z" * 500)).says_to_client(notification("z" * 500))
-    assert book.reports(commands.WOULD_STOP)
+    assert book.reports(commands.WOULD_CUT)
 
 
 def test_notifications_beyond_the_limit_are_left_out() -> None:

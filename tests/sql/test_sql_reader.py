@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from rowgate.sql.catalogue import Catalogue
 from rowgate.sql.kinds import ACTIONS, NEVER_DENIED, STATEMENT_ACTIONS
-from rowgate.sql.reader import MAX_PARSED_TEXT, Reader, limit_of
+from rowgate.sql.reader import MAX_PARSED_TEXT, Reader
 from rowgate.sql.statement import MAX_TABLES, MAX_TEMPLATE, UNKNOWN, UNREADABLE, Statement
 
 
@@ -398,29 +398,6 @@ def test_split_gives_the_bytes_of_each_part(reader: Reader) -> None:
     assert pieces[0].strip() == "SELECT 'é;'".encode()
     assert reader.split(b"SELECT 1; nonsense") is None
     assert reader.split(b"") == ()
-
-
-@pytest.mark.parametrize(
-    ("text", "limit"),
-    [
-        ("SELECT * FROM t LIMIT 5", 5),
-        ("SELECT * FROM t LIMIT 0", 0),
-        ("SELECT * FROM t LIMIT 5 OFFSET 2", 5),
-        ("SELECT * FROM t FETCH FIRST 3 ROWS ONLY", 3),
-        ("SELECT * FROM t FETCH FIRST 3 ROWS WITH TIES", -1),
-        ("SELECT * FROM (SELECT * FROM t LIMIT 5) x", -1),
-        ("SELECT * FROM t LIMIT $1", -1),
-        ("SELECT * FROM t LIMIT ALL", -1),
-        ("SELECT * FROM t LIMIT -5", -1),
-        ("SELECT * FROM t LIMIT 5; SELECT 1", -1),
-        ("DELETE FROM t RETURNING a", -1),
-        ("nonsense", -1),
-        ("", -1),
-        (";", -1),
-    ],
-)
-def test_limit_of(text: str, limit: int) -> None:
-    assert limit_of(text.encode()) == limit
 
 
 def test_a_long_change_of_data_is_no_copy() -> None:

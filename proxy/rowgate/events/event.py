@@ -194,9 +194,10 @@ class ScopeThrottled(VerdictEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WouldHaveStopped(VerdictEvent):
-    """Monitor: the statement ran; enforcement would have denied, cut or throttled it (``verdict``)."""
+    """Monitor: the statement ran; enforcement would have stopped it (``verdict``: denied or cut)."""
 
     severity: ClassVar[Severity] = Severity.WARNING
+    repeats_by: ClassVar[tuple[str, ...] | None] = ("rule", "scope", "mode", "user", "verdict")
 
     verdict: str
 

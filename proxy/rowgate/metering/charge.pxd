@@ -18,6 +18,7 @@ cdef class Charge:
     cdef public long long room_octets
     cdef public long long beyond
     cdef public object would
+    cdef public bint would_deny
 
     cpdef begin_part(self, long long rows, long long octets)
     cpdef count_entity(self, tuple accounts)

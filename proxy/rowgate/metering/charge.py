@@ -26,6 +26,7 @@ class Charge:
         "rows",
         "rows_left",
         "would",
+        "would_deny",
     )
 
     def __init__(self, plan: Plan) -> None:
@@ -40,6 +41,7 @@ class Charge:
         self.room_octets = 0
         self.beyond = 0  # rows that would not have passed, had monitor been enforcement
         self.would: Denial | None = plan.would
+        self.would_deny = plan.would is not None  # before its first row, so enforcement would have let none pass
 
     def begin_part(self, rows: int, octets: int) -> None:
         """Start the next result of a text, or go on with a portal that has given ``rows`` and ``octets`` before."""
@@ -117,6 +119,7 @@ class Charge:
             account.within -= count
             if account.within < 0:
                 self._note(account)
+                self.would_deny = True
 
     def lacking(self, statements: int, rows: int, octets: int, now: float) -> list[tuple[Account, int]]:
         """Return the accounts whose lease cannot pay for this much more, each with the need."""

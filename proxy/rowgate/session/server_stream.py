@@ -569,9 +569,10 @@ class ServerStream:
             verdict = CUT
             rule = services.define_rule(execution.cut.rule)
         elif charge.would is not None:
-            verdict = WOULD_DENY if charge.would is execution.plan.would else WOULD_CUT
+            verdict = WOULD_DENY if charge.would_deny else WOULD_CUT
             rule = services.define_rule(charge.would.rule)
-            self.conversation.report(commands.WOULD_STOP, charge.would, execution.statement.template)
+            kind = commands.WOULD_DENY if charge.would_deny else commands.WOULD_CUT
+            self.conversation.report(kind, charge.would, execution.statement.template)
         elif execution.throttled:
             verdict = THROTTLED
         services.journal.close_entry(entry, charge.rows, charge.octets, verdict, rule, charge.beyond)

@@ -123,22 +123,6 @@ def _is_one_query(text: bytes) -> bool:
     return text.lstrip()[:6].lower() in _QUERY_WORDS and b";" not in text.rstrip(b"; \t\r\n")
 
 
-def limit_of(text: bytes) -> int:
-    """Return the most rows that a single query's own literal LIMIT (or FETCH FIRST) lets it return, -1 for unknown.
-
-    To be asked about the exact text, and never kept by its template.
-    """
-    try:
-        trees, _ = _parse(text)
-        if len(trees) != 1:
-            return -1
-        query = trees[0]["stmt"]["SelectStmt"]
-        value = query["limitCount"]["A_Const"]["ival"].get("ival", 0)
-    except Exception:  # noqa: BLE001 - no such literal, or not readable at all
-        return -1
-    return int(value) if query.get("limitOption") == "LIMIT_OPTION_COUNT" and value >= 0 else -1
-
-
 def _parse(text: bytes) -> tuple[list[Any], bool]:
     """Return the raw statements of ``text`` and whether one of them sets something.
 
