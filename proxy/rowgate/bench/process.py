@@ -1,6 +1,7 @@
 """What a running process has cost: processor time and memory, as the kernel accounts for them (Linux)."""
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -42,3 +43,29 @@ def resident_octets(pid: int) -> int:
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) * 1024
     raise BenchError(f"process {pid} has ended: its memory cannot be read")
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What the kernel says of one process (bytes): resident, its share of it, what nobody else has, not of a file."""
+
+    resident: int
+    proportional: int
+    unique: int
+    anonymous: int
+
+
+def memory_of(pid: int) -> Memory:
+    """Return the memory of process ``pid`` (``/proc/PID/smaps_rollup``, proc_pid_smaps(5)).
+
+    Raises:
+        BenchError: there is no such process, or no ``/proc``.
+
+    """
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    except OSError:
+        raise BenchError(f"process {pid} is gone, or this system has no /proc: its memory cannot be read") from None
+    octets = {name: int(value.split()[0]) * 1024 for name, _, value in (line.partition(":") for line in lines)}
+    unique = octets["Private_Clean"] + octets["Private_Dirty"]
+    return Memory(octets["Rss"], octets["Pss"], unique, octets["Anonymous"])

@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from rowgate.bench.errors import BenchError
 from rowgate.bench.load import Endpoint, Login
-from rowgate.bench.process import cpu_seconds, resident_octets
+from rowgate.bench.process import Memory, cpu_seconds, memory_of, resident_octets
 
 # Where Debian puts daemons; not on the PATH of everybody.
 _DAEMON_PATH: Final = "/usr/sbin:/usr/local/sbin:/sbin"
@@ -163,6 +163,10 @@ class _Proxy(ABC):
         """Return the resident memory of its process (bytes)."""
         return resident_octets(self._alive())
 
+    def memory_in_detail(self) -> Memory:
+        """Return the memory of its process, shared and its own."""
+        return memory_of(self._alive())
+
     def _alive(self) -> int:
         if self._process is None or self._process.poll() is not None:
             raise BenchError(f"{self.label} has ended")
@@ -238,13 +242,17 @@ class HAProxy(_Proxy):
 
 
 class Rowgate(_Proxy):
-    """``rowgate serve`` with a policy; each start begins with an empty ledger and an empty journal."""
+    """``rowgate serve`` with a policy; each start begins with an empty ledger and an empty journal.
 
-    def __init__(self, server: Server, name: str, label: str, policy: str) -> None:
+    ``settings`` are further keys of its config file.
+    """
+
+    def __init__(self, server: Server, name: str, label: str, policy: str, **settings: int | str) -> None:
         super().__init__(server)
         self.name = name
         self.label = label
         self._policy = policy
+        self._settings = settings
 
     def _prepare(self, folder: Path) -> list[str]:
         policy, config = folder / "policy.yaml", folder / "rowgate.toml"
@@ -254,16 +262,17 @@ class Rowgate(_Proxy):
             "upstream": upstream_url(self._server),
             "policy": str(policy),
             "state": str(folder / "state"),
+            **self._settings,
         }
         _write(config, "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items()))
         return [sys.executable, "-m", "rowgate", "serve", "--config", str(config)]
 
 
 def upstream_url(server: Server) -> str:
-    """Return the server's URL with the login that reads the catalogue."""
+    """Return the server's URL with the login that reads the catalogue, if there is one."""
     endpoint, login = server.endpoint, server.login
     secret = f":{quote(login.password, safe='')}" if login.password else ""
-    who = f"{quote(login.user, safe='')}{secret}@"
+    who = f"{quote(login.user, safe='')}{secret}@" if login.user else ""
     if endpoint.host.startswith("/"):
         return f"postgresql://{who}/{quote(login.database, safe='')}?host={quote(endpoint.host)}&port={endpoint.port}"
     host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
