@@ -1,6 +1,7 @@
 """Where to listen and where the server is, as people type it."""
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -11,6 +12,16 @@ SOCKET_PREFIX: Final = ".s.PGSQL."
 
 class AddressError(ValueError):
     """An address cannot be understood: the message says which, and what was expected."""
+
+
+class SslMode(StrEnum):
+    """libpq's ``sslmode`` without ``allow``, which begins in plain text whatever the server can."""
+
+    DISABLE = "disable"
+    PREFER = "prefer"
+    REQUIRE = "require"
+    VERIFY_CA = "verify-ca"
+    VERIFY_FULL = "verify-full"
 
 
 @dataclass(frozen=True, slots=True)
