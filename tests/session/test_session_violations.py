@@ -155,3 +155,25 @@ def test_noise_ends_a_session_and_never_raises(client: list[bytes], server: list
         book.server(piece)
     said = book.to_client()  # which may end inside a long message
     assert said.count(b"SERROR") + said.count(b"SFATAL") <= 12
+
+
+@pytest.mark.parametrize("policy", [MONITOR, ENFORCE + limit(amount="1000")])
+def test_our_own_end_goes_into_no_message_of_the_servers(policy: str) -> None:
+    book = Playbook(policy)
+    head = (m.row_description() + m.row(b"x" * 1000))[:-10]
+    book.client(SELECT).server(head).says_to_client(head)
+    assert not book.session.can_be_told()
+    book.client(m.message("Q", b"no zero at the end")).says_to_client()  # ten bytes of it would complete the row
+    assert book.ended
+    book.says_to_server(SELECT, m.TERMINATE)
+
+
+@pytest.mark.parametrize("policy", [MONITOR, ENFORCE + limit(amount="1000")])
+def test_our_own_end_goes_into_no_message_of_the_clients(policy: str) -> None:
+    book = Playbook(policy)
+    book.client(m.query("COPY t FROM STDIN")).server(m.COPY_IN)
+    book.client(m.copy_data(b"x" * 1000)[:-5]).to_server()
+    book.server(m.message("R", b"\0\0\0\0")).says_to_server()  # the five bytes of Terminate would complete it
+    assert book.ended
+    (told,) = m.errors(book.to_client())
+    assert told["C"] == "08P01"

@@ -45,6 +45,7 @@ cdef class Conversation:
     cdef public bint copying
     cdef public bint midway
     cdef public bytes owed
+    cdef public long long client_lacks
     cdef public Execution cutting
     cdef public bint cancelling
     cdef public bint ended

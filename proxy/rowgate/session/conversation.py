@@ -129,6 +129,8 @@ class Conversation:
         # A client's message has been forwarded in part; what is to be sent to the server behind its end.
         self.midway = False
         self.owed = b""
+        # Bytes the client lacks of a server's message that it has been given in part: nothing of ours goes in between.
+        self.client_lacks = 0
         # Groups the client has ended so far, and in which of them a statement's name got its meaning.
         self.group = 0
         self.statement_groups: dict[bytes, int] = {}
@@ -189,9 +191,14 @@ class Conversation:
         self.commands.append(Report(kind, denial, template, text, rows))
 
     def end(self, sqlstate: str, what: str) -> None:
-        """End the session: the client is told why, the server sees a Terminate, nothing more passes either way."""
-        self.to_client.append(fatal(sqlstate, what))
-        self.to_server.append(TERMINATE)
+        """End the session: the client is told why, the server sees a Terminate, nothing more passes either way.
+
+        Neither is put into a message that the other side has been given in part, where it would pass for its contents.
+        """
+        if not self.client_lacks:
+            self.to_client.append(fatal(sqlstate, what))
+        if not self.midway:
+            self.to_server.append(TERMINATE)
         self.commands.append(EndSession(what))
         self.ended = True
 

@@ -22,7 +22,6 @@ cdef class ServerStream:
     cdef public double retry_at
     cdef public bint held
     cdef bytes _tail
-    cdef long long _pass_on
     cdef long long _drop
     cdef bytes _data
     cdef long long _start

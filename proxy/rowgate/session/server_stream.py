@@ -90,7 +90,6 @@ class ServerStream:
         self.retry_at = 0.0
         self.held = False
         self._tail = b""
-        self._pass_on = 0
         self._drop = 0
         self._data = b""
         self._start = 0
@@ -144,7 +143,7 @@ class ServerStream:
                 if outcome == DROP:
                     self._drop = missing
                 else:
-                    self._pass_on = missing
+                    self.conversation.client_lacks = missing
                 position = end
             else:
                 position += whole
@@ -160,8 +159,8 @@ class ServerStream:
             self._drop -= position
             self._start = position
             return position
-        position = min(self._pass_on, end)
-        self._pass_on -= position
+        position = min(self.conversation.client_lacks, end)
+        self.conversation.client_lacks -= position
         return position
 
     def _hold(self, position: int) -> None:
@@ -194,7 +193,7 @@ class ServerStream:
         scanner.run(data, position, kind, charge.room_rows, charge.room_octets)
         if scanner.rows:
             charge.settle(scanner.rows, scanner.octets)
-            self._pass_on = scanner.body_missing
+            self.conversation.client_lacks = scanner.body_missing
             position = scanner.position
         if position + HEADER_SIZE > len(data) or data[position] != kind:
             if position + HEADER_SIZE > len(data):

@@ -80,6 +80,10 @@ class Session:
         self.conversation.cancelling = False
         self.client.feed(b"", now)
 
+    def can_be_told(self) -> bool:
+        """Return whether a message of our own may go to the client now: not in the middle of one of the server's."""
+        return not self.conversation.client_lacks
+
     def user_cancelled(self, now: float) -> None:
         """The client cancels: what a throttle holds ends now, what runs is the server's to end."""
         self.server.abandon(_CANCELLED, now)
