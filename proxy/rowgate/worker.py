@@ -7,13 +7,14 @@ import asyncio
 import random
 import secrets
 from collections.abc import Coroutine, Mapping
-from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from rowgate import __version__
 from rowgate._twins import is_compiled
+from rowgate.authentication.frontend import Failed, Proven
 from rowgate.clock import Clock
+from rowgate.entrance import Entrance
 from rowgate.evaluator import Evaluator
 from rowgate.events import event as happened
 from rowgate.events.bus import EventBus
@@ -29,25 +30,27 @@ from rowgate.ledger.interface import LedgerError
 from rowgate.ledger.sqlite import SqliteStore
 from rowgate.metering.accounts import Accounts, Crossed, Notice
 from rowgate.network.address import Address
-from rowgate.network.cancel import send_cancel
+from rowgate.network.cancels import Cancels
 from rowgate.network.catalogue import CatalogueNotRead, CatalogueRead
 from rowgate.network.databases import Database, Databases
-from rowgate.network.link import Link, ServerSide
+from rowgate.network.link import Link
 from rowgate.network.listener import Listener
+from rowgate.network.tls import Tls
 from rowgate.policy.compare import loosened
 from rowgate.policy.load import load
 from rowgate.policy.problem import PolicyError
-from rowgate.policy.snapshot import Dimension, Limit, Mode, Snapshot, exempted, plain
+from rowgate.policy.snapshot import Dimension, Limit, Mode, Snapshot, exempted
 from rowgate.reporting import Reporter, source_text, who
 from rowgate.session import denial
 from rowgate.session import session as session_module
+from rowgate.session.admission import Admission
 from rowgate.session.commands import CancelStatement, EndSession, Report
 from rowgate.session.conversation import Services
 from rowgate.session.session import Session
-from rowgate.session.startup import Admission
 from rowgate.settings import Settings
 from rowgate.subject import Subject
-from rowgate.wire.startup import CancelRequest, Startup, cancel_packet
+from rowgate.visit import Visit
+from rowgate.wire.startup import CancelRequest, Startup
 from rowgate.wire.types import IDLE
 
 # Seconds between two rounds of housekeeping: leases given back, old scopes forgotten, the next segment prepared.
@@ -56,14 +59,17 @@ HOUSEKEEPING: Final = 1.0
 FORGET_BATCH: Final = 2_000
 # Seconds between two checkpoints of the ledger's write-ahead log, done in a thread.
 CHECKPOINT: Final = 5.0
-# Cancel requests of clients on their way to the server at once; a flood of them costs the server no more.
-MAX_CANCELS: Final = 64
 # Rule definitions kept for the journal; policies have tens of rules.
 MAX_RULES: Final = 4_096
 # Seconds that a connection without a start-up packet has left once the proxy drains.
 DRAIN_STARTUP: Final = 2.0
 ADMIN_SHUTDOWN: Final = "57P01"
 CANNOT_CONNECT_NOW: Final = "57P03"
+IDLE_SESSION_TIMEOUT: Final = "57P05"
+IDLE_IN_TRANSACTION_TIMEOUT: Final = "25P03"
+
+
+T = TypeVar("T")
 
 
 class Worker:
@@ -73,14 +79,10 @@ class Worker:
         self.settings = settings
         self.clock = clock
         self.links: set[Link] = set()
-        self.sessions: dict[tuple[int, bytes], Link] = {}
-        self._next_session = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._cancels = asyncio.Semaphore(MAX_CANCELS)
+        self.cancels = Cancels(clock, self._cancel_failed)
         self._rules: dict[str, Definition] = {}
-        self._draining = False
         self._drained = asyncio.Event()
-        self._prefix = secrets.token_hex(4)
         snapshot = load(settings.policy)
         _prepare(settings.state)
         self.log = EventLog(settings.state / "events.jsonl")
@@ -92,19 +94,20 @@ class Worker:
         self.store = SqliteStore(settings.state / "ledger.sqlite", clock, settings.sync)
         self.accounts = Accounts(self.store, clock, self._factor, self._noticed)
         self.databases = Databases(
-            settings.upstream, clock, self._catalogue_told, settings.catalogue_seconds, settings.state / "catalogue"
+            self._catalogue_login, clock, self._catalogue_told, settings.catalogue_seconds, settings.state / "catalogue"
         )
         self.reporter = Reporter(self.bus.emit)
         self.snapshot = snapshot
         self.evaluator = self._evaluator(snapshot)
         self.databases.adopt(snapshot)
+        self.entrance = Entrance(settings, clock, rng, self.cancels, lambda: self.snapshot, self.bus.emit, self._spawn)
         self.listener: Listener | None = None
 
     # Life
 
     async def start(self) -> None:
         """Begin to listen."""
-        self.listener = await Listener.open(self.settings.listen, self._accept)
+        self.listener = await Listener.open(self.settings.listen, self._accept, self.entrance.keepalive)
         if self.webhook is not None:
             self.webhook.start()
         self._spawn(self._housekeeping())
@@ -112,7 +115,7 @@ class Worker:
         self.bus.emit(
             happened.ListenerStarted(
                 address=str(self.address),
-                upstream=str(self.settings.upstream.address),
+                upstream=str(self.settings.upstream),
                 version=__version__,
                 compiled=is_compiled(session_module),
             )
@@ -135,6 +138,7 @@ class Worker:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.databases.close()
+        await self.entrance.close()
         self.accounts.close()
         self.store.close()
         self.journal.close()
@@ -146,7 +150,7 @@ class Worker:
     async def drain(self) -> int:
         """Take no new sessions; let each end when its transaction has; return how many did not within the time set."""
         started = self.clock.monotonic()
-        self._draining = True
+        self.entrance.closed = True
         if self.listener is not None:
             self.listener.close()
         self.bus.emit(happened.SessionsDrained(remaining=len(self.links)))
@@ -171,7 +175,11 @@ class Worker:
         return left
 
     def reload(self) -> bool:
-        """Read the policy again; a bad file changes nothing and says why. Returns whether it is in force now."""
+        """Read policy, certificates and users again; a bad file changes nothing and says why.
+
+        Returns whether the policy is in force now.
+        """
+        self.entrance.reload()
         try:
             snapshot = load(self.settings.policy)
         except PolicyError as error:
@@ -195,64 +203,56 @@ class Worker:
 
     # What links ask for
 
+    def arrived(self, link: Link) -> None:
+        """Somebody has connected."""
+        self.entrance.arrived(link)
+
+    def tls_wanted(self, link: Link) -> Tls:
+        """Return the server's side of a client's handshake."""
+        return self.entrance.tls_for(link)
+
     def startup_wanted(self, link: Link, startup: Startup) -> None:
-        """Judge a start-up packet; connect to the server, or refuse with PostgreSQL's own kind of error."""
-        source = _source(link.peer)
-        rule = self.snapshot.client_for(startup.user, startup.database, source)
-        reason = sqlstate = ""
-        if startup.replication:
-            reason, sqlstate = "replication connections are not relayed: connect to the server directly", "0A000"
-        elif self._draining:
-            reason, sqlstate = "the proxy is shutting down", CANNOT_CONNECT_NOW
-        elif len(self.links) > self.settings.max_sessions:
-            reason, sqlstate = f"more than {self.settings.max_sessions} sessions", "53300"
-        elif rule is None and self._refuses_unmatched():
-            reason, sqlstate = f"no client rule of the policy admits user {startup.user!r} from here", "28000"
-        if reason:
-            self.bus.emit(
-                happened.SessionRefused(
-                    user=startup.user, database=startup.database, source=source_text(source), reason=reason
-                )
-            )
-            link.refuse(denial.fatal(sqlstate, reason), reason)
-            return
-        self._next_session += 1
-        link.facts = Subject(
-            session=f"{self._prefix}-{self._next_session}",
-            user=startup.user,
-            database=startup.database,
-            source=source,
-            client=rule.name if rule is not None else None,
-            application=startup.parameters.get("application_name", ""),
-        )
-        self._spawn(self._connect(link, startup))
+        """Judge a start-up packet."""
+        self.entrance.startup_wanted(link, startup)
+
+    def authenticated(self, link: Link, outcome: Proven | Failed) -> None:
+        """Connect a client to its server, or refuse it."""
+        self.entrance.authenticated(link, outcome)
+
+    def server_refused(self, link: Link, sqlstate: str) -> None:
+        """The server has refused a session."""
+        self.entrance.server_refused(link, sqlstate)
 
     def cancel_wanted(self, link: Link, request: CancelRequest) -> None:
         """Pass a client's cancel to the session it names; one that names none is dropped, as the server does."""
-        target = self.sessions.get((request.process, request.key))
+        target = self.cancels.target(request, self.entrance.source_of(link))
         if target is None or target.session is None:
             link.end("cancel request for no session")
             return
         target.session.user_cancelled(self.clock.monotonic())
         target.pump()
-        self._spawn(self._pass_cancel(link, request))
+        self._spawn(self._pass_cancel(link, target))
 
     def admitted(self, link: Link, admission: Admission) -> None:
         """Make the session of a client that the server has let in; only now is its database known to exist."""
-        self._spawn(self._establish(link, admission))
+        if self.entrance.log_in(link):
+            self._spawn(self._establish(link, admission))
 
     async def _establish(self, link: Link, admission: Admission) -> None:
-        database = await self.databases.of(link.facts.database)
+        visit: Visit = link.visit
+        if visit.subject is None:
+            return
+        visit.database = await self.databases.of(visit.subject.database)
         if link.closed:
             return
         try:
-            link.establish(self._session(link, admission, database))
+            link.establish(self._session(link, visit, admission))
         except Exception as problem:  # noqa: BLE001 - whatever it is, the session must not begin
             self.failed(link, problem)
             link.end("failed")
 
-    def _session(self, link: Link, admission: Admission, database: Database) -> Session:
-        subject: Subject = link.facts
+    def _session(self, link: Link, visit: Visit, admission: Admission) -> Session:
+        subject = _known(visit.subject)
         facts = {
             "session": subject.session,
             "user": subject.user,
@@ -263,15 +263,23 @@ class Worker:
             "pid": admission.greeting.process,
         }
         judge = self.evaluator.judge_for(subject)
-        session = Session(self._services(database), judge, definition(Kind.SESSION, facts), secrets.token_hex(8))
+        services = self._services(_known(visit.database))
+        session = Session(services, judge, definition(Kind.SESSION, facts), secrets.token_hex(8))
         session.conversation.transaction = admission.transaction
         for name, value in admission.parameters.items():
             session.conversation.set_parameter(name, value)
-        link.facts = (subject, database, admission.greeting, self.clock.monotonic())
-        if admission.greeting.key:
-            self.sessions[admission.greeting.process, admission.greeting.key] = link
+        visit.greeting = admission.greeting
+        visit.opened = self.clock.monotonic()
+        visit.startup = None  # of no more use, and there are many sessions
+        self.cancels.add(link)
         self.bus.emit(happened.SessionOpened(**who(subject), application=subject.application or None))
         return session
+
+    def server_vanished(self, link: Link) -> None:
+        """Let the next clients try another host first."""
+        visit: Visit = link.visit
+        if visit.servers is not None and visit.address is not None:
+            visit.servers.failed(visit.address)
 
     def carry_out(self, link: Link, command: CancelStatement | EndSession | Report) -> None:
         """Do what a session asks for."""
@@ -280,7 +288,7 @@ class Worker:
         elif isinstance(command, EndSession):
             link.end(command.reason)
         else:
-            self.reporter.report(link.facts[0], self.evaluator.snapshot, command)
+            self.reporter.report(_known(link.visit.subject), self.evaluator.snapshot, command)
 
     def startup_expired(self, link: Link) -> None:
         """End a connection that has not become a session in time."""
@@ -288,30 +296,31 @@ class Worker:
 
     def failed(self, link: Link, problem: Exception) -> None:
         """Our own code has raised."""
-        subject = link.facts[0] if isinstance(link.facts, tuple) else link.facts
-        session = subject.session if isinstance(subject, Subject) else None
+        subject = link.visit.subject if link.visit is not None else None
+        session = subject.session if subject is not None else None
         self.bus.emit(happened.SessionFailed(session=session, error=f"{type(problem).__name__}: {problem}"))
 
     def violated(self, link: Link, what: str) -> None:
         """The first packets were none of PostgreSQL's."""
-        self.bus.emit(happened.ProtocolViolated(where="start-up", what=what, source=source_text(_source(link.peer))))
+        source = source_text(self.entrance.source_of(link))
+        self.bus.emit(happened.ProtocolViolated(where="start-up", what=what, source=source))
 
     def ended(self, link: Link, reason: str) -> None:
         """Forget a link."""
         self.links.discard(link)
         self._drained.set()
-        if not isinstance(link.facts, tuple):
+        self.entrance.left(link)
+        visit: Visit | None = link.visit
+        if visit is None or not visit.opened:
             return
-        subject, _, greeting, opened = link.facts
-        if self.sessions.get((greeting.process, greeting.key)) is link:
-            del self.sessions[greeting.process, greeting.key]
+        self.cancels.remove(link)
         if link.session is None:  # its greeting was over the limit
             return
         self.bus.emit(
             happened.SessionClosed(
-                **who(subject),
+                **who(_known(visit.subject)),
                 reason=reason,
-                duration_s=round(self.clock.monotonic() - opened, 3),
+                duration_s=round(self.clock.monotonic() - visit.opened, 3),
                 rows=link.session.conversation.rows,
                 octets=link.session.conversation.octets,
             )
@@ -325,49 +334,32 @@ class Worker:
         link.expire_startup(self.settings.startup_seconds)
         return link
 
-    async def _connect(self, link: Link, startup: Startup) -> None:
-        address = self.settings.upstream.address
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(self.settings.connect_seconds):
-                if address.path:
-                    await loop.create_unix_connection(lambda: ServerSide(link, startup.packet), address.path)
-                else:
-                    await loop.create_connection(lambda: ServerSide(link, startup.packet), address.host, address.port)
-        except (OSError, TimeoutError) as problem:
-            error = f"{type(problem).__name__}: {problem}" if str(problem) else type(problem).__name__
-            self.bus.emit(happened.ServerUnreachable(upstream=str(address), error=error))
-            link.refuse(
-                denial.fatal(
-                    "08001",
-                    f"the server at {address} cannot be reached",
-                    "The operator finds the cause in the event server_unreachable.",
-                ),
-                "server unreachable",
-            )
-
     async def _cancel(self, link: Link) -> None:
-        greeting = link.facts[2]
-        if greeting.key:
-            packet = cancel_packet(greeting.process, greeting.key)
-            await send_cancel(self.settings.upstream.address, packet, self._cancel_failed)
+        await self.cancels.cancel(link)
         link.cancel_finished()
 
-    async def _pass_cancel(self, link: Link, request: CancelRequest) -> None:
-        async with self._cancels:
-            await send_cancel(self.settings.upstream.address, request.packet, self._cancel_failed)
+    async def _pass_cancel(self, link: Link, target: Link) -> None:
+        await self.cancels.pass_on(target)
         link.end("cancel request passed on")
 
-    def _cancel_failed(self, error: str) -> None:
-        self.bus.emit(happened.ServerUnreachable(upstream=str(self.settings.upstream.address), error=error))
+    def _cancel_failed(self, upstream: str, error: str) -> None:
+        self.bus.emit(happened.ServerUnreachable(upstream=upstream, error=error))
+
+    def _catalogue_login(self, database: str) -> Mapping[str, Any] | None:
+        """Return how to connect to a database of the clients' in order to read its catalogue, None without a login."""
+        route = self.settings.route_of(database)
+        return route.upstream.connect_options(route.database) if route.upstream.user else None
 
     def _judge_again(self, link: Link) -> None:
         """Put a live session under the policy in force; one that no rule admits any more ends."""
         if link.session is None:
             return
-        subject: Subject = link.facts[0]
+        subject = _known(link.visit.subject)
         rule = self.snapshot.client_for(subject.user, subject.database, subject.source)
-        if rule is None and self._refuses_unmatched():
+        plain_text = not link.is_encrypted and subject.source is not None
+        if (rule is None and self._refuses_unmatched()) or (
+            rule is not None and rule.requires_tls and plain_text and self.snapshot.mode is Mode.ENFORCE
+        ):
             # At once: in a transaction, or in the middle of a result, it would go on under no client's limits.
             message = denial.fatal(ADMIN_SHUTDOWN, "no client rule of the policy admits this session any more")
             link.refuse(message, "no longer admitted")
@@ -377,7 +369,7 @@ class Worker:
             subject = Subject(
                 subject.session, subject.user, subject.database, subject.source, client, subject.application
             )
-            link.facts = (subject, *link.facts[1:])
+            link.visit.subject = subject
         link.session.judged_by(self.evaluator.judge_for(subject))
 
     def _refuses_unmatched(self) -> bool:
@@ -389,8 +381,7 @@ class Worker:
             if unstarted and link.admission is None:
                 link.refuse(denial.fatal(CANNOT_CONNECT_NOW, "the proxy is shutting down"), "drained before start-up")
             return
-        conversation = session.conversation
-        if conversation.replies.head is None and conversation.transaction == IDLE and not conversation.group_open:
+        if session.is_idle() and session.conversation.transaction == IDLE:
             self._tell_shutdown(link)
 
     def _tell_shutdown(self, link: Link) -> None:
@@ -438,6 +429,7 @@ class Worker:
                 )
 
     def _keep_house(self) -> None:
+        self._end_idle()
         self.accounts.sweep()
         self.bus.sweep()
         try:
@@ -448,6 +440,26 @@ class Worker:
             self.journal.prepare_next()
         except JournalError as problem:
             self.bus.emit(happened.JournalFailed(error=str(problem), posture="closed"))
+
+    def _end_idle(self) -> None:
+        """End sessions that have been idle for longer than the operator allows, as the server's own timeouts would."""
+        idle, in_transaction = self.settings.idle_seconds, self.settings.idle_in_transaction_seconds
+        if not idle and not in_transaction:
+            return
+        now = self.clock.monotonic()
+        for link in list(self.links):
+            if link.session is None or not link.session.is_idle():
+                continue
+            silent = now - link.active
+            if link.session.conversation.transaction == IDLE:
+                if idle and silent > idle:
+                    message = denial.fatal(IDLE_SESSION_TIMEOUT, "terminating connection due to idle-session timeout")
+                    link.refuse(message, "idle for too long")
+            elif in_transaction and silent > in_transaction:
+                message = denial.fatal(
+                    IDLE_IN_TRANSACTION_TIMEOUT, "terminating connection due to idle-in-transaction timeout"
+                )
+                link.refuse(message, "idle in a transaction for too long")
 
     async def _checkpoints(self) -> None:
         while True:
@@ -520,7 +532,8 @@ def _prepare(state: Path) -> None:
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
-def _source(peer: Any) -> Any:
-    if not isinstance(peer, tuple):
-        return None
-    return plain(ip_address(str(peer[0]).partition("%")[0]))
+def _known(value: T | None) -> T:
+    """Return what every session has by now."""
+    if value is None:
+        raise RuntimeError("a session without what its start-up gives it")
+    return value

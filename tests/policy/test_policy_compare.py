@@ -110,3 +110,12 @@ def test_an_entity_removed_is_told_with_the_limit_that_counted_it() -> None:
     entity = FULL[FULL.index("entities:") : FULL.index("\nclients:") + 1]
     told = loosened(snapshot(), snapshot(FULL, (entity, ""), ("rows(customer)", "rows")))
     assert "Entity 'customer' was removed." in told
+
+
+def test_tls_that_is_no_longer_required_is_told_and_the_reverse_is_not() -> None:
+    plain = snapshot(FULL)
+    encrypted = snapshot(FULL.replace("    database: [shop]\n", "    database: [shop]\n    tls: require\n", 2))
+    assert [rule.requires_tls for rule in encrypted.clients] == [False, True]
+    assert list(loosened(encrypted, plain)) == ["Client rule 'support' no longer requires TLS."]
+    assert list(loosened(plain, encrypted)) == []
+    assert plain.version != encrypted.version

@@ -45,6 +45,18 @@ def serve(
         str | None,
         typer.Option(help="Bytes of journal kept, oldest dropped first; 1 GiB holds some 15 million statements."),
     ] = None,
+    tls_certificate: Annotated[
+        Path | None, typer.Option(help="PEM file: offer TLS to clients. SIGHUP reads it again.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM file with the certificate's private key.")] = None,
+    auth: Annotated[
+        str | None,
+        typer.Option(help="relay: the server authenticates. scram-sha-256, md5 or password: Rowgate does."),
+    ] = None,
+    auth_file: Annotated[Path | None, typer.Option(help='Users and their verifiers: lines of "name" "secret".')] = None,
+    auth_query: Annotated[
+        str | None, typer.Option(help="default, or SQL that returns name, verifier, end for user $1.")
+    ] = None,
     webhook: Annotated[str | None, typer.Option(help="URL that alerts are posted to as JSON.")] = None,
     webhook_secret_file: Annotated[Path | None, typer.Option(help="File with the webhook's bearer token.")] = None,
 ) -> None:
@@ -56,6 +68,11 @@ def serve(
         "state": state,
         "sync": sync,
         "keep": keep,
+        "tls_certificate": tls_certificate,
+        "tls_key": tls_key,
+        "auth": auth,
+        "auth_file": auth_file,
+        "auth_query": auth_query,
         "webhook": webhook,
         "webhook_secret_file": webhook_secret_file,
     }

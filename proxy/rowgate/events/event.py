@@ -168,6 +168,18 @@ class SessionRefused(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WouldHaveRefused(Event):
+    """Monitor: a connection was admitted that enforcement would have turned away."""
+
+    severity: ClassVar[Severity] = Severity.WARNING
+    repeats_by: ClassVar[tuple[str, ...] | None] = ("source", "reason")
+
+    user: str
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StatementDenied(VerdictEvent):
     """A statement was refused and did not run."""
 
@@ -327,6 +339,30 @@ class ServerUnreachable(Event):
     repeats_by: ClassVar[tuple[str, ...] | None] = ("upstream", "error")
 
     upstream: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerLoginFailed(Event):
+    """The server did not accept a session whose client the proxy had authenticated: their passwords differ, say."""
+
+    severity: ClassVar[Severity] = Severity.ALERT
+    repeats_by: ClassVar[tuple[str, ...] | None] = ("upstream", "user", "sqlstate")
+
+    upstream: str
+    user: str
+    """At the server."""
+    sqlstate: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReloadFailed(Event):
+    """A file could not be read again: what was in force stays."""
+
+    severity: ClassVar[Severity] = Severity.ALERT
+
+    what: str
+    """certificate, users or passwords."""
     error: str
 
 

@@ -5,11 +5,10 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from rowgate.clock import Clock
 from rowgate.metering.account import Account
-from rowgate.network.address import Upstream
 from rowgate.network.catalogue import CatalogueNotRead, CatalogueRead, CatalogueReader
 from rowgate.policy.snapshot import Snapshot
 from rowgate.session.conversation import Services
@@ -21,6 +20,7 @@ MAX_DATABASES: Final = 64
 # A database's first session waits this long (seconds) for its catalogue, then goes on with the strict reading.
 FIRST_READING: Final = 3.0
 
+Login = Callable[[str], Mapping[str, Any] | None]
 Told = Callable[[str, CatalogueRead | CatalogueNotRead], None]
 
 
@@ -63,13 +63,13 @@ def _counts(catalogue: Catalogue, account: Account, origins: Sequence[int]) -> b
 
 
 class Databases:
-    """All databases of the server. ``upstream`` without a user means that no catalogue can be read.
+    """All databases that clients use. ``login`` gives asyncpg's arguments for one, None where no catalogue can be read.
 
     ``memory`` is a directory that keeps which tables were an entity's, so that a rename is followed over a restart.
     """
 
-    def __init__(self, upstream: Upstream, clock: Clock, told: Told, interval: float, memory: Path) -> None:
-        self._upstream = upstream
+    def __init__(self, login: Login, clock: Clock, told: Told, interval: float, memory: Path) -> None:
+        self._login = login
         self._clock = clock
         self._told = told
         self._interval = interval
@@ -107,15 +107,16 @@ class Databases:
     def _open(self, name: str) -> Database:
         if len(self._databases) >= MAX_DATABASES:
             return Database(name, None)
-        reader = self._catalogue_reader(name) if self._upstream.user else None
+        options = self._login(name)
+        reader = self._catalogue_reader(name, options) if options is not None else None
         database = self._databases[name] = Database(name, reader)
         if reader is not None:
             database.task = asyncio.create_task(reader.run(), name=f"rowgate-catalogue-{name}")
         return database
 
-    def _catalogue_reader(self, name: str) -> CatalogueReader:
+    def _catalogue_reader(self, name: str, options: Mapping[str, Any]) -> CatalogueReader:
         return CatalogueReader(
-            self._upstream.connect_options(name),
+            dict(options),
             self._entities(name),
             lambda result: self._read(name, result),
             self._clock,

@@ -1,5 +1,6 @@
 cimport cython
 from rowgate.network.outlet cimport Outlet
+from rowgate.network.tls cimport Tls
 from rowgate.session.client_stream cimport ClientStream
 from rowgate.session.server_stream cimport ServerStream
 from rowgate.session.session cimport Session
@@ -16,7 +17,11 @@ cdef class Link:
     cdef public object client
     cdef public object server
     cdef public object peer
-    cdef public object facts
+    cdef public object source
+    cdef public object visit
+    cdef public double active
+    cdef public bint authenticated
+    cdef bytes _early
     cdef public bint client_stalled
     cdef public bint server_stalled
     cdef public bint client_paused
@@ -24,6 +29,8 @@ cdef class Link:
     cdef public bint closed
     cdef Outlet _to_client
     cdef Outlet _to_server
+    cdef Tls _client_tls
+    cdef Tls _server_tls
     cdef object _timer
     cdef double _timer_at
 

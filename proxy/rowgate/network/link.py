@@ -8,11 +8,15 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any, Final, Protocol, cast
 
+from rowgate.authentication.frontend import Failed, Proven
+from rowgate.network.dialler import Connected
 from rowgate.network.outlet import Outlet
+from rowgate.network.tls import Tls, TlsError
+from rowgate.session.admission import MAX_AUTHENTICATION, Admission
 from rowgate.session.commands import CancelStatement, EndSession, Report
 from rowgate.session.denial import fatal
+from rowgate.session.reception import Reception, TlsBegun, refusal
 from rowgate.session.session import Session
-from rowgate.session.startup import Admission, Reception, refusal
 from rowgate.wire.startup import CancelRequest, Startup, StartupError
 
 # Bytes a transport keeps for a peer that does not read before the other side is paused.
@@ -24,10 +28,22 @@ MIN_DELAY: Final = 0.001
 
 
 class Owner(Protocol):
-    """What a link needs from its worker."""
+    """What a link needs from those above it."""
+
+    def arrived(self, link: "Link") -> None:
+        """Somebody has connected: call the link's ``receive``, or end it."""
+        ...
+
+    def tls_wanted(self, link: "Link") -> Tls:
+        """The client begins a TLS handshake, which the link's reception has been told to offer."""
+        ...
 
     def startup_wanted(self, link: "Link", startup: Startup) -> None:
-        """The client's start-up packet is complete: judge it, connect, or refuse."""
+        """The client's start-up packet is complete: judge it, and call the link's ``admit``, or refuse."""
+        ...
+
+    def authenticated(self, link: "Link", outcome: Proven | Failed) -> None:
+        """What the client has proven where the proxy asked: connect to the server, or refuse."""
         ...
 
     def cancel_wanted(self, link: "Link", request: CancelRequest) -> None:
@@ -36,6 +52,14 @@ class Owner(Protocol):
 
     def admitted(self, link: "Link", admission: Admission) -> None:
         """Authentication is over: make the session, and call the link's ``establish``."""
+        ...
+
+    def server_refused(self, link: "Link", sqlstate: str) -> None:
+        """The server has answered the start-up with an error, which the client has been told."""
+        ...
+
+    def server_vanished(self, link: "Link") -> None:
+        """The server's connection has ended without a word."""
         ...
 
     def carry_out(self, link: "Link", command: CancelStatement | EndSession | Report) -> None:
@@ -66,19 +90,25 @@ class Link:
         self.owner = owner
         self.loop = loop
         self.session: Session | None = None
-        self.reception: Reception | None = Reception()
+        self.reception: Reception | None = None
         self.admission: Admission | None = None
         self.client: asyncio.Transport | None = None
         self.server: asyncio.Transport | None = None
         self._to_client: Outlet | None = None
         self._to_server: Outlet | None = None
+        self._client_tls: Tls | None = None
+        self._server_tls: Tls | None = None
         self.peer: Any = None
-        self.facts: Any = None
+        self.source: tuple[str, int] | None = None
+        self.visit: Any = None
+        self.active = monotonic()
         self.client_stalled = False
         self.server_stalled = False
         self.client_paused = False
         self.server_paused = False
         self.closed = False
+        self.authenticated = False
+        self._early = b""  # what came while the start-up packet was judged
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
 
@@ -87,22 +117,36 @@ class Link:
     def client_data(self, data: bytes) -> None:
         """Take bytes from the client's socket."""
         try:
+            if self._client_tls is not None:
+                data = self._decrypted(data, self._client_tls, self._to_client)
+                if not data:
+                    return
             if self.session is not None:
-                self.session.from_client(data, monotonic())
+                self.active = monotonic()
+                self.session.from_client(data, self.active)
                 self.pump()
             else:
                 self._client_data_early(data)
+        except TlsError as problem:
+            self._tls_failed(problem)
         except Exception as problem:  # noqa: BLE001 - whatever it is, this session must not go on
             self._fail(problem)
 
     def server_data(self, data: bytes) -> None:
         """Take bytes from the server's socket."""
         try:
+            if self._server_tls is not None:
+                data = self._decrypted(data, self._server_tls, self._to_server)
+                if not data:
+                    return
             if self.session is not None:
-                self.session.from_server(data, monotonic())
+                self.active = monotonic()
+                self.session.from_server(data, self.active)
                 self.pump()
             else:
                 self._server_data_early(data)
+        except TlsError as problem:
+            self.end(f"TLS with the server failed: {problem}")
         except Exception as problem:  # noqa: BLE001 - whatever it is, this session must not go on
             self._fail(problem)
 
@@ -120,11 +164,21 @@ class Link:
         if session.client.gated or session.server.held or self._timer is not None or self._is_slow():
             self._follow(session)
 
-    def _write(self, transport: asyncio.Transport | None, chunks: list[bytes]) -> None:
-        if transport is not None:
-            for chunk in chunks:
-                transport.write(chunk)
-        chunks.clear()
+    def _decrypted(self, data: bytes, tls: Tls, outlet: Outlet | None) -> bytes:
+        """Return what the records say; what the handshake, or an alert, has to answer is sent at once."""
+        try:
+            plain: bytes = tls.receive(data)
+        finally:
+            if outlet is not None:
+                outlet.flush()
+        if tls.closed and not plain:
+            self.end("TLS connection closed")
+        return plain
+
+    def _tls_failed(self, problem: TlsError) -> None:
+        if self.session is None:
+            self.owner.violated(self, f"TLS: {problem}")
+        self.end(f"TLS with the client failed: {problem}")
 
     def _is_slow(self) -> bool:
         return self.client_stalled or self.server_stalled or self.client_paused or self.server_paused
@@ -210,45 +264,118 @@ class Link:
         try:
             if self.admission is not None:
                 self.admission.from_client(data)
-                self._pump_admission()
+                self._after_client(self.admission)
             elif self.reception is not None:
                 self._receive(self.reception, data)
+            else:
+                self._wait(data)
         except StartupError as error:
             self._refuse(error)
 
+    def arrive(self, transport: asyncio.Transport) -> None:
+        """The client has connected."""
+        self.client = transport
+        self._to_client = Outlet(transport)
+        self.peer = transport.get_extra_info("peername")
+        self.owner.arrived(self)
+
+    def receive(self, reception: Reception) -> None:
+        """Read the client's first packets."""
+        self.reception = reception
+
     def _receive(self, reception: Reception, data: bytes) -> None:
         wanted = reception.feed(data)
-        self._write(self.client, reception.to_client)
+        if reception.to_client and self._to_client is not None:
+            self._to_client.send(reception.to_client)
         if wanted is None:
             return
+        if isinstance(wanted, TlsBegun):
+            self._begin_tls(reception)
+            return
+        if self._client_tls is not None and reception.direct and self._client_tls.alpn is None:
+            # It could be another protocol's client, led here (ALPACA); libpq asks for ALPN whenever it is direct.
+            self.owner.violated(self, "direct TLS without ALPN postgresql")
+            self.end("direct TLS without ALPN")
+            return
+        self.source = reception.source
         self.reception = None
         if isinstance(wanted, CancelRequest):
             self.owner.cancel_wanted(self, wanted)
             return
-        self.admission = Admission()
-        self.admission.from_client(reception.rest())
+        self._early = reception.rest()
         self.owner.startup_wanted(self, wanted)
 
-    def server_connected(self, transport: asyncio.Transport, packet: bytes) -> None:
-        """The server has been reached: send the client's start-up packet as it came."""
+    def _begin_tls(self, reception: Reception) -> None:
+        """Take the client's handshake from here on; what is decrypted goes on to the reception."""
+        if self.client is None:
+            return
+        tls = self._client_tls = self.owner.tls_wanted(self)
+        self._to_client = Outlet(self.client, tls)
+        hello = reception.rest()
+        if hello:
+            self.client_data(hello)
+
+    def admit(self, admission: Admission) -> None:
+        """Authenticate the client, which the server does (once connected) or the admission's exchange."""
+        self.admission = admission
+        early, self._early = self._early, b""
+        try:
+            admission.from_client(early)
+        except StartupError as error:
+            self._refuse(error)
+            return
+        self._after_client(admission)
+
+    def _after_client(self, admission: Admission) -> None:
+        self._pump_admission()
+        outcome = admission.outcome
+        if outcome is not None and not self.authenticated:
+            self.authenticated = True
+            self.owner.authenticated(self, outcome)
+
+    def connect(self, connected: Connected, packet: bytes) -> None:
+        """Take the server's connection, and send it the start-up packet."""
+        transport = connected.transport
+        if self.closed or self.admission is None:
+            transport.abort()
+            return
         self.server = transport
-        transport.write(packet)
+        self._server_tls = connected.tls
+        self._to_server = Outlet(transport, connected.tls)
+        transport.set_write_buffer_limits(high=WRITE_HIGH)
+        transport.set_protocol(ServerSide(self))
+        self.admission.both_encrypted = self._server_tls is not None and self._client_tls is not None
+        self.admission.to_server.insert(0, packet)
         self._pump_admission()
 
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether the client's connection is encrypted by TLS."""
+        return self._client_tls is not None and self._client_tls.established
+
+    @property
+    def server_binding(self) -> bytes | None:
+        """What SCRAM with the server can be bound to: its certificate's hash, None without TLS."""
+        return self._server_tls.peer_binding() if self._server_tls is not None else None
+
     def _server_data_early(self, data: bytes) -> None:
-        if self.admission is None:
+        admission = self.admission
+        if admission is None:
             return
         try:
-            self.admission.from_server(data)
+            admission.from_server(data)
         except StartupError as error:
             self._refuse(error)
             return
         self._pump_admission()
-        if self.admission.established and self.client is not None and self.server is not None:
+        if admission.refused:
+            self.owner.server_refused(self, admission.refused)
+            admission.refused = ""
+        if admission.established and self.client is not None and self.server is not None:
             # The session may have to wait for its database's catalogue; what comes meanwhile stays in the sockets.
             self._pause_client(paused=True)
             self._pause_server(paused=True)
-            self.owner.admitted(self, self.admission)
+            self.owner.admitted(self, admission)
 
     def establish(self, session: Session) -> None:
         """Begin the session: the rest of the greeting is the client's if the limit on bytes has room for it."""
@@ -263,15 +390,14 @@ class Link:
                 fatal("54000", f"a greeting of {octets} bytes passes the limit on bytes"), "greeting over the limit"
             )
             return
-        self._write(self.client, admission.held)
+        if self._to_client is not None:
+            self._to_client.send(admission.held)
         self.session = session
         self.admission = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self.client is not None and self.server is not None:
-            self._to_client, self._to_server = Outlet(self.client), Outlet(self.server)
-        now = monotonic()
+        now = self.active = monotonic()
         server_rest, client_rest = admission.rest_of_server(), admission.rest_of_client()
         if server_rest:
             self.session.from_server(server_rest, now)
@@ -284,9 +410,16 @@ class Link:
         admission = self.admission
         if admission is None:
             return
-        self._write(self.client, admission.to_client)
-        if self.server is not None:
-            self._write(self.server, admission.to_server)
+        if admission.to_client and self._to_client is not None:
+            self._to_client.send(admission.to_client)
+        if admission.to_server and self._to_server is not None:
+            self._to_server.send(admission.to_server)
+
+    def _wait(self, data: bytes) -> None:
+        """Keep what comes while the start-up packet is judged."""
+        self._early += data
+        if len(self._early) > MAX_AUTHENTICATION:
+            raise StartupError(f"more than {MAX_AUTHENTICATION} bytes ahead of authentication")
 
     def _refuse(self, error: StartupError) -> None:
         self.owner.violated(self, str(error))
@@ -294,8 +427,8 @@ class Link:
 
     def refuse(self, message: bytes, reason: str) -> None:
         """Tell the client why, and end."""
-        if self.client is not None and not self.client.is_closing():
-            self.client.write(message)
+        if message and self._to_client is not None and not self.closed:
+            self._to_client.send([message])
         self.end(reason)
 
     # The end
@@ -308,25 +441,33 @@ class Link:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for transport in (self.client, self.server):
-            if transport is not None and not transport.is_closing():
-                transport.close()
-                if transport.get_write_buffer_size():
-                    self.loop.call_later(
-                        LINGER, transport.abort
-                    )  # a peer that does not read holds no descriptor for long
+        self._close(self.client, self._to_client)
+        self._close(self.server, self._to_server)
         if self.session is not None:
             self.session.close()
             self._carry_out(self.session)
         self.owner.ended(self, reason)
+
+    def _close(self, transport: asyncio.Transport | None, outlet: Outlet | None) -> None:
+        if transport is None or outlet is None or transport.is_closing():
+            return
+        outlet.close()
+        if transport.get_write_buffer_size():
+            self.loop.call_later(LINGER, transport.abort)  # a peer that does not read holds no descriptor for long
 
     def client_lost(self) -> None:
         """The client's socket is gone: what it asked for and has not had ends with it."""
         self.end("client closed the connection")
 
     def server_lost(self) -> None:
-        """The server's socket is gone: the client has been given all it said, and learns by the end of file."""
-        self.end("server closed the connection")
+        """The server's socket is gone: the client has been given all it said, and is told if that was no goodbye."""
+        if self.closed:
+            return
+        if self.session is None or self.session.conversation.farewell:
+            self.end("server closed the connection")
+            return
+        self.owner.server_vanished(self)
+        self.refuse(self.session.server_lost(), "server closed the connection unexpectedly")
 
     def client_stalls(self, *, stalled: bool) -> None:
         """The client does not read, or reads again."""
@@ -360,11 +501,10 @@ class ClientSide(_Side):
         super().__init__(link, link.client_data)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Note the transport and who is at its other end."""
+        """Let the client in as far as its first packets."""
         transport = cast("asyncio.Transport", transport)
         transport.set_write_buffer_limits(high=WRITE_HIGH)
-        self._link.client = transport
-        self._link.peer = transport.get_extra_info("peername")
+        self._link.arrive(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's interface
         """End the session."""
@@ -380,20 +520,10 @@ class ClientSide(_Side):
 
 
 class ServerSide(_Side):
-    """The server's socket."""
+    """The server's socket, once the link has taken it."""
 
-    def __init__(self, link: Link, packet: bytes) -> None:
+    def __init__(self, link: Link) -> None:
         super().__init__(link, link.server_data)
-        self._packet = packet
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Send the start-up packet."""
-        transport = cast("asyncio.Transport", transport)
-        transport.set_write_buffer_limits(high=WRITE_HIGH)
-        if self._link.closed:
-            transport.close()
-            return
-        self._link.server_connected(transport, self._packet)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's interface
         """End the session."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from rowgate.network.address import Address
+from rowgate.network.keepalive import Keepalive
 from rowgate.network.link import ClientSide, Link
 
 # Connections the kernel keeps for us while the event loop is busy: a burst of a second.
@@ -29,8 +30,8 @@ class Listener:
         self.address = address
 
     @classmethod
-    async def open(cls, address: Address, accept: Callable[[], Link]) -> "Listener":
-        """Listen on ``address``; ``accept`` makes the link of each connection.
+    async def open(cls, address: Address, accept: Callable[[], Link], keepalive: Keepalive) -> "Listener":
+        """Listen on ``address``; ``accept`` makes the link of each connection, which inherits ``keepalive``.
 
         Raises:
             ListenError: it is taken, or may not be used.
@@ -46,6 +47,8 @@ class Listener:
             server = await loop.create_server(lambda: ClientSide(accept()), address.host, address.port, backlog=BACKLOG)
         except OSError as problem:
             raise ListenError(_explained(address, problem)) from None
+        for listening in server.sockets:
+            keepalive.apply(listening)
         port = server.sockets[0].getsockname()[1]
         return cls(server, Address(address.host, port))
 

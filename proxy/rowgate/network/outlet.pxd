@@ -1,5 +1,7 @@
 cimport cython
 
+from rowgate.network.tls cimport Tls
+
 cdef int DIRECT
 cdef object send
 
@@ -7,8 +9,11 @@ cdef object send
 cdef class Outlet:
     cdef object _transport
     cdef int _descriptor
+    cdef readonly Tls tls
 
     @cython.locals(chunk=bytes)
     cpdef send(self, list chunks)
+    cpdef flush(self)
+    cpdef close(self)
     @cython.locals(sent=cython.longlong)
-    cdef _direct(self, bytes chunk)
+    cdef _put(self, bytes chunk)

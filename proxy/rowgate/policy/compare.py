@@ -66,6 +66,8 @@ def _widened(old: ClientRule, new: ClientRule) -> Iterator[str]:
     for noun, covered in parts:
         if not covered:
             yield f"Client rule '{new.name}' admits more {noun}."
+    if old.requires_tls and not new.requires_tls:
+        yield f"Client rule '{new.name}' no longer requires TLS."
 
 
 def _limits(old: Snapshot, new: Snapshot) -> Iterator[str]:

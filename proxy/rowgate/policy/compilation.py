@@ -43,7 +43,9 @@ def compiled(model: PolicyModel, source: str) -> Snapshot:
 
 
 def _client(model: ClientModel) -> ClientRule:
-    return ClientRule(model.name, model.user or (), model.database or (), model.from_ or ())
+    return ClientRule(
+        model.name, model.user or (), model.database or (), model.from_ or (), requires_tls=model.tls == "require"
+    )
 
 
 def _limit(model: LimitModel, mode: Mode) -> Limit:

@@ -120,6 +120,10 @@ def _unmatched(value: object) -> str:
     return _choose(value, ("refuse", "admit"))
 
 
+def _tls(value: object) -> str:
+    return _choose(value, ("require", "any"))
+
+
 def _version(value: object) -> int:
     if value != 1 or isinstance(value, (bool, float)):
         raise Unfit("1, the version of the policy format that this build reads")
@@ -200,6 +204,7 @@ OnExceed = Annotated[Action, BeforeValidator(_on_exceed)]
 ActionName = Annotated[str, BeforeValidator(_action), WithJsonSchema({"enum": list(ENFORCED_ACTIONS)})]
 AllowedAction = Annotated[str, BeforeValidator(_allowed_action), WithJsonSchema({"enum": list(ALLOWED_ACTIONS)})]
 Unmatched = Annotated[Literal["refuse", "admit"], BeforeValidator(_unmatched)]
+TlsField = Annotated[Literal["require", "any"], BeforeValidator(_tls)]
 Version = Annotated[Literal[1], BeforeValidator(_version)]
 SizeOrCount = Annotated[Amount, BeforeValidator(read_size), WithJsonSchema(_AMOUNT_SCHEMA)]
 Count = Annotated[Amount, BeforeValidator(read_count), WithJsonSchema(_AMOUNT_SCHEMA["oneOf"][0])]
@@ -266,6 +271,9 @@ class ClientModel(_Strict):
     from_: tuple[NetworkField, ...] | None = Field(default=None, alias="from", min_length=1, max_length=MAX_PATTERNS)
     """Networks that the client connects from, such as 10.20.0.0/16. From anywhere, a Unix socket included, when left
     out; a rule with networks never matches a Unix socket."""
+    tls: TlsField = "any"
+    """require: a session that the rule matches and that is not encrypted by TLS is refused; a Unix socket is as good as
+    TLS. any: with or without."""
 
 
 class WindowModel(_Strict):

@@ -91,6 +91,8 @@ class ClientRule:
     users: tuple[str, ...] = ()
     databases: tuple[str, ...] = ()
     sources: tuple[Network, ...] = ()
+    requires_tls: bool = False
+    """Refuse what matches and comes in plain text over a network: a requirement, so no later rule is tried."""
 
     def matches(self, user: str, database: str, source: Address | None) -> bool:
         """Return whether a session is this rule's; patterns are case-sensitive, as names in PostgreSQL are.

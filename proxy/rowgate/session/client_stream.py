@@ -252,6 +252,8 @@ class ClientStream:
         if kind not in FRONTEND_TYPES:
             self._violation(position, f"invalid frontend message type {kind}")
             return REPLACED
+        if kind == TERMINATE:
+            conversation.farewell = True
         return FORWARD
 
     # Simple query

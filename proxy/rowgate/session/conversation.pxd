@@ -49,6 +49,7 @@ cdef class Conversation:
     cdef public Execution cutting
     cdef public bint cancelling
     cdef public bint ended
+    cdef public bint farewell
     cdef public str client_encoding
     cdef public bint conforming_strings
     cdef public bint plain

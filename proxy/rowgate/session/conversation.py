@@ -143,6 +143,8 @@ class Conversation:
         self.cutting: Execution | None = None
         self.cancelling = False
         self.ended = False
+        # One side has said goodbye: the client's Terminate has gone, or the server's FATAL has come.
+        self.farewell = False
         self.client_encoding = "UTF8"
         self.conforming_strings = True
         self.plain = True

@@ -474,10 +474,11 @@ class ServerStream:
         conversation = self.conversation
         replies = conversation.replies
         reply = replies.head
+        if _is_fatal(self._data, position, whole):
+            conversation.farewell = True
+            return FORWARD  # the server ends the session: that, and no denial, is what the client must know
         if reply is None:
             return FORWARD
-        if _is_fatal(self._data, position, whole):
-            return FORWARD  # the server ends the session: that, and no denial, is what the client must know
         cutting = conversation.cutting
         conversation.copying = False
         own = reply.denial

@@ -12,12 +12,16 @@ from rowgate.metering.plan import UNBOUNDED
 from rowgate.session.client_stream import ClientStream
 from rowgate.session.commands import Command
 from rowgate.session.conversation import Conversation, Judge, Services
+from rowgate.session.denial import fatal
 from rowgate.session.server_stream import ServerStream
 from rowgate.sql.statement import UNKNOWN
 from rowgate.verdict import QUERY_CANCELED, Denial
 
 # Bytes of a client's pipeline kept while it is gated, before its socket is left to fill up.
 MAX_GATED: Final = 128 * 1024
+
+CONNECTION_FAILURE: Final = "08006"
+SERVER_LOST_HINT: Final = "What was running may or may not have been committed."
 
 _CANCELLED: Final = Denial(
     rule="cancel", message="canceling statement due to user request", sqlstate=QUERY_CANCELED, facts={}
@@ -88,6 +92,17 @@ class Session:
         """The client cancels: what a throttle holds ends now, what runs is the server's to end."""
         self.server.abandon(_CANCELLED, now)
         self.client.abandon(_CANCELLED, now)
+
+    def is_idle(self) -> bool:
+        """Return whether nothing runs and nothing is owed: the session waits for its client."""
+        conversation = self.conversation
+        return conversation.replies.head is None and not conversation.group_open and not self.client.gated
+
+    def server_lost(self) -> bytes:
+        """Return what the client is told when the server has gone without a word, empty if nothing can be."""
+        if self.conversation.farewell or self.conversation.ended or self.conversation.client_lacks:
+            return b""
+        return fatal(CONNECTION_FAILURE, "the server closed the connection unexpectedly", SERVER_LOST_HINT)
 
     def judged_by(self, judge: Judge) -> None:
         """Take the judge of a new policy; what runs keeps the plan it has."""

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
+from rowgate.wire import messages, types
+
 # The server's own MAX_STARTUP_PACKET_LENGTH: nothing genuine is longer.
 MAX_STARTUP_PACKET: Final = 10_000
 MIN_STARTUP_PACKET: Final = 8
@@ -25,6 +27,7 @@ SSL_REQUEST: Final = 80877103
 GSSENC_REQUEST: Final = 80877104
 
 REFUSED: Final = b"N"  # the answer to SSLRequest and GSSENCRequest where neither is offered
+ACCEPTED: Final = b"S"  # the answer to SSLRequest: the client begins the TLS handshake now
 
 
 class StartupError(Exception):
@@ -145,6 +148,36 @@ def _parameters(packet: bytes) -> dict[str, str]:
     if not found.get("user"):
         raise StartupError("no PostgreSQL user name specified in startup packet", "28000")
     return found
+
+
+# The newest minor version of protocol 3 (PostgreSQL 18): cancel keys of any length up to 256 bytes.
+NEWEST_MINOR: Final = 2
+# Start-up parameters of this prefix are protocol extensions, none of which exists yet.
+EXTENSION_PREFIX: Final = "_pq_."
+
+
+def startup_packet(parameters: Mapping[str, str], minor: int = 0) -> bytes:
+    """Return a start-up packet of protocol 3."""
+    pairs = b"".join(name.encode() + b"\0" + value.encode() + b"\0" for name, value in parameters.items())
+    return struct.pack("!IHH", 9 + len(pairs), PROTOCOL_3, minor) + pairs + b"\0"
+
+
+def negotiation(startup: Startup) -> bytes:
+    """Return the NegotiateProtocolVersion for a client that asks for more than there is, empty if it does not.
+
+    The version is sent whole, as PostgreSQL 18 does and libpq reads it (the manual speaks of the minor version alone).
+    """
+    unknown = [name for name in startup.parameters if name.startswith(EXTENSION_PREFIX)]
+    if startup.minor <= NEWEST_MINOR and not unknown:
+        return b""
+    version = PROTOCOL_3 << 16 | min(startup.minor, NEWEST_MINOR)
+    names = b"".join(name.encode() + b"\0" for name in unknown)
+    return messages.message(types.NEGOTIATE_PROTOCOL_VERSION, struct.pack("!II", version, len(unknown)) + names)
+
+
+def ssl_request() -> bytes:
+    """Return an SSLRequest."""
+    return struct.pack("!II", MIN_STARTUP_PACKET, SSL_REQUEST)
 
 
 def cancel_packet(process: int, key: bytes) -> bytes:

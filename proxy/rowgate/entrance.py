@@ -1,0 +1,368 @@
+"""The way in: a client that has connected is judged by the policy, authenticated, and connected to its server."""
+
+import random
+import secrets
+from collections.abc import Callable, Coroutine, Mapping
+from ipaddress import ip_address
+from typing import Any, Final
+
+from rowgate.authentication.backend import ServerExchange
+from rowgate.authentication.frontend import ClientExchange, Failed, Method, Proven
+from rowgate.authentication.userlist import UserlistError
+from rowgate.clock import Clock
+from rowgate.events import event as happened
+from rowgate.events.event import Event
+from rowgate.network.auth_query import AuthQuery, AuthQueryError
+from rowgate.network.cancels import Cancels
+from rowgate.network.credentials import Credentials
+from rowgate.network.dialler import DialError
+from rowgate.network.keepalive import Keepalive
+from rowgate.network.link import Link
+from rowgate.network.quotas import Quotas, Source
+from rowgate.network.servers import Servers
+from rowgate.network.tls import Tls, TlsError
+from rowgate.network.tls_binding import BindingError
+from rowgate.network.tls_context import certificate_binding, listener_context
+from rowgate.policy.snapshot import Mode, Snapshot, plain
+from rowgate.reporting import source_text
+from rowgate.session import denial
+from rowgate.session.admission import Admission
+from rowgate.session.reception import Reception
+from rowgate.settings import Settings
+from rowgate.subject import Subject
+from rowgate.visit import Visit
+from rowgate.wire.startup import Startup, negotiation, startup_packet
+
+# What a client hears that failed to prove who it is: PostgreSQL's own words, whatever the reason was.
+INVALID_PASSWORD: Final = "28P01"
+INVALID_AUTHORISATION: Final = "28000"
+TOO_MANY_CONNECTIONS: Final = "53300"
+CANNOT_CONNECT_NOW: Final = "57P03"
+UNREACHABLE: Final = "08001"
+NOT_SUPPORTED: Final = "0A000"
+# Octets of randomness in a SCRAM nonce (PostgreSQL's SCRAM_RAW_NONCE_LEN), and in an md5 salt.
+NONCE_OCTETS: Final = 18
+SALT_OCTETS: Final = 4
+# Protocol 3.2 is where cancel keys may be long.
+LONG_KEYS_MINOR: Final = 2
+
+
+class Entrance:
+    """Lets clients in. Raises what its parts raise: ``TlsFileError``, ``UserlistError``, ``OSError`` for a password's file.
+
+    ``policy`` gives the policy in force, ``emit`` takes events, ``spawn`` runs a coroutine beside everything else.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        rng: random.Random,
+        cancels: Cancels,
+        policy: Callable[[], Snapshot],
+        emit: Callable[[Event], None],
+        spawn: Callable[[Coroutine[Any, Any, None]], None],
+    ) -> None:
+        self._settings = settings
+        self._cancels = cancels
+        self._policy = policy
+        self._emit = emit
+        self._spawn = spawn
+        self._prefix = secrets.token_hex(4)
+        self._next_session = 0
+        self.closed = False
+        self.quotas = Quotas(settings.max_sessions, settings.max_sessions_per_user, settings.max_sessions_per_source)
+        self.keepalive = Keepalive(settings.keepalive_seconds)
+        self._credentials = Credentials(settings.auth_file, _auth_query(settings, clock))
+        self._servers = {
+            upstream: Servers(upstream, clock, rng, self.keepalive, settings.connect_seconds)
+            for upstream in {settings.upstream, *(route.upstream for route in settings.databases.values())}
+        }
+        self._logins: Mapping[str, Proven] = _logins(settings)
+        self._tls = _listener_tls(settings)
+
+    def reload(self) -> None:
+        """Read certificates, users and passwords again; what cannot be read stays as it was, and an event says so."""
+        for what, read in (
+            ("certificate", self._reload_certificate),
+            ("users", self._credentials.reload),
+            ("passwords", self._reload_logins),
+        ):
+            try:
+                read()
+            except (UserlistError, OSError, ValueError) as problem:
+                self._emit(happened.ReloadFailed(what=what, error=str(problem)))
+
+    async def close(self) -> None:
+        """Close what the way in keeps open."""
+        await self._credentials.close()
+
+    # Step by step
+
+    def arrived(self, link: Link) -> None:
+        """Somebody has connected."""
+        address, port = _peer(link.peer)
+        visit = link.visit = Visit(address, port)
+        self.quotas.connections += 1
+        if self.quotas.is_full():
+            self.refuse(link, TOO_MANY_CONNECTIONS, "too many connections")
+            return
+        balanced = address is not None and any(plain(address) in net for net in self._settings.proxy_protocol_from)
+        if not balanced and not self._count_source(link, visit):
+            return
+        link.receive(Reception(tls=self._tls is not None, header=balanced))
+
+    def tls_for(self, link: Link) -> Tls:  # noqa: ARG002 - the owner's interface
+        """Return the server's side of a handshake."""
+        if self._tls is None:
+            raise TlsError("no certificate is set up")
+        return Tls(self._tls[0], server_side=True)
+
+    def startup_wanted(self, link: Link, startup: Startup) -> None:
+        """Judge a start-up packet; go on to authentication, or refuse with PostgreSQL's own kind of error."""
+        visit: Visit = link.visit
+        if link.source is not None:
+            visit.source, visit.port = plain(ip_address(link.source[0])), link.source[1]
+        if visit.counted_as is None and not self._count_source(link, visit):
+            return
+        visit.startup = startup
+        refused = self._judge(link, startup, visit)
+        if refused is not None:
+            self.refuse(link, *refused)
+            return
+        rule = self._policy().client_for(startup.user, startup.database, visit.source)
+        self._next_session += 1
+        visit.subject = Subject(
+            session=f"{self._prefix}-{self._next_session}",
+            user=startup.user,
+            database=startup.database,
+            source=visit.source,
+            client=rule.name if rule is not None else None,
+            application=startup.parameters.get("application_name", ""),
+        )
+        visit.route = self._settings.route_of(startup.database)
+        visit.servers = self._servers[visit.route.upstream]
+        if self._settings.auth is None:
+            link.admit(Admission(None, self._key_maker(link)))
+            self._spawn(self._connect(link, None))
+        else:
+            self._spawn(self._challenge(link, self._settings.auth))
+
+    def authenticated(self, link: Link, outcome: Proven | Failed) -> None:
+        """The client has answered."""
+        if isinstance(outcome, Failed):
+            if outcome.fault is not None:
+                self.refuse(link, outcome.fault.sqlstate, outcome.fault.message, outcome.reason)
+                return
+            user = link.visit.subject.user
+            self.refuse(link, INVALID_PASSWORD, f'password authentication failed for user "{user}"', outcome.reason)
+            return
+        self._spawn(self._connect(link, outcome))
+
+    def server_refused(self, link: Link, sqlstate: str) -> None:
+        """The server has refused the session: tell the operator where the fault is the proxy's own log-in."""
+        visit: Visit = link.visit
+        if sqlstate == CANNOT_CONNECT_NOW and visit.servers is not None and visit.address is not None:
+            visit.servers.failed(visit.address)
+        if self._settings.auth is not None and sqlstate.startswith("28") and visit.route is not None:
+            self._emit(
+                happened.ServerLoginFailed(
+                    upstream=str(visit.address),
+                    user=visit.route.user or (visit.startup.user if visit.startup is not None else ""),
+                    sqlstate=sqlstate,
+                )
+            )
+
+    def refuse(self, link: Link, sqlstate: str, reason: str, inside: str = "") -> None:
+        """Turn a client away; ``inside`` is for the operator alone."""
+        visit: Visit = link.visit
+        startup = visit.startup
+        self._emit(
+            happened.SessionRefused(
+                user=startup.user if startup is not None else "",
+                database=startup.database if startup is not None else "",
+                source=source_text(visit.source),
+                reason=inside or reason,
+            )
+        )
+        link.refuse(denial.fatal(sqlstate, reason), reason)
+
+    def left(self, link: Link) -> None:
+        """A connection has ended."""
+        visit: Visit | None = link.visit
+        if visit is None:
+            return
+        self.quotas.connections -= 1
+        if visit.counted_as is not None:
+            self.quotas.leave(visit.counted_as)
+        if visit.logged_in and visit.subject is not None:
+            self.quotas.log_out(visit.subject.user)
+
+    def log_in(self, link: Link) -> bool:
+        """Count an authenticated user's session; refuse it where the user has too many."""
+        visit: Visit = link.visit
+        if visit.subject is None or not self.quotas.log_in(visit.subject.user):
+            self.refuse(link, TOO_MANY_CONNECTIONS, "too many connections of this user")
+            return False
+        visit.logged_in = True
+        return True
+
+    def source_of(self, link: Link) -> Source:
+        """Return where a client really is."""
+        if link.source is not None:
+            return plain(ip_address(link.source[0]))
+        visit: Visit | None = link.visit
+        return visit.source if visit is not None else None
+
+    # Inside
+
+    def _count_source(self, link: Link, visit: Visit) -> bool:
+        visit.counted_as = self.quotas.enter(visit.source)
+        if visit.counted_as is None:
+            self.refuse(link, TOO_MANY_CONNECTIONS, "too many connections from this address")
+        return visit.counted_as is not None
+
+    def _judge(self, link: Link, startup: Startup, visit: Visit) -> tuple[str, str] | None:
+        policy = self._policy()
+        rule = policy.client_for(startup.user, startup.database, visit.source)
+        enforced = policy.mode is Mode.ENFORCE
+        if startup.replication:
+            return NOT_SUPPORTED, "replication connections are not relayed: connect to the server directly"
+        if self.closed:
+            return CANNOT_CONNECT_NOW, "the proxy is shutting down"
+        if self.quotas.connections > self._settings.max_sessions:
+            return TOO_MANY_CONNECTIONS, f"more than {self._settings.max_sessions} sessions"
+        if rule is None and enforced and policy.unmatched_clients == "refuse":
+            return INVALID_AUTHORISATION, f"no client rule of the policy admits user {startup.user!r} from here"
+        if rule is not None and rule.requires_tls and visit.source is not None and not link.is_encrypted:
+            reason = f"client rule {rule.name!r} requires TLS: connect with sslmode=require or higher"
+            if enforced:
+                return INVALID_AUTHORISATION, reason
+            self._emit(happened.WouldHaveRefused(user=startup.user, source=source_text(visit.source), reason=reason))
+        return None
+
+    async def _challenge(self, link: Link, method: Method) -> None:
+        """Ask the client for proof, in the server's place."""
+        visit: Visit = link.visit
+        startup = visit.startup
+        if startup is None:
+            return
+        try:
+            secret = await self._credentials.secret_of(startup.user)
+        except AuthQueryError as problem:
+            self._emit(happened.ServerUnreachable(upstream=str(self._settings.upstream), error=str(problem)))
+            self.refuse(link, UNREACHABLE, "the server cannot be asked for this user's password", str(problem))
+            return
+        encrypted = link.is_encrypted
+        if method is Method.PASSWORD and not encrypted and visit.source is not None:
+            self.refuse(link, INVALID_AUTHORISATION, "a password in plain text needs TLS: use sslmode=require")
+            return
+        exchange = ClientExchange(
+            method,
+            startup.user,
+            secret,
+            nonce=secrets.token_bytes(NONCE_OCTETS),
+            salt=secrets.token_bytes(SALT_OCTETS),
+            binding=self._tls[1] if encrypted and self._tls is not None else None,
+            encrypted=encrypted or visit.source is None,
+            verifiers=self._credentials.verifiers,
+        )
+        admission = Admission(exchange, self._key_maker(link))
+        admission.to_client.insert(0, negotiation(startup))
+        link.admit(admission)
+
+    async def _connect(self, link: Link, proven: Proven | None) -> None:
+        """Reach the client's server, and begin a session there."""
+        visit: Visit = link.visit
+        if visit.servers is None or visit.route is None or visit.startup is None:
+            return
+        try:
+            connected = await visit.servers.connect()
+        except DialError as problem:
+            upstream = str(visit.route.upstream)
+            self._emit(happened.ServerUnreachable(upstream=upstream, error=str(problem)))
+            link.refuse(
+                denial.fatal(
+                    UNREACHABLE,
+                    f"the server of database {visit.startup.database!r} cannot be reached",
+                    "The operator finds the cause in the event ServerUnreachable.",
+                ),
+                "server unreachable",
+            )
+            return
+        visit.address = connected.address
+        user = visit.route.user or visit.startup.user
+        if proven is not None and link.admission is not None:
+            shown = self._logins[visit.startup.database] if visit.route.user else proven
+            try:
+                binding = connected.tls.peer_binding() if connected.tls is not None else None
+            except BindingError as problem:
+                connected.transport.abort()
+                self._emit(happened.ServerUnreachable(upstream=str(visit.address), error=str(problem)))
+                self.refuse(link, UNREACHABLE, "the server's certificate is of no use for SCRAM", str(problem))
+                return
+            nonce = secrets.token_bytes(NONCE_OCTETS)
+            link.admission.log_in(ServerExchange(user, shown, nonce=nonce, binding=binding))
+        link.connect(connected, self._packet(visit, user, terminated=proven is not None))
+
+    def _packet(self, visit: Visit, user: str, *, terminated: bool) -> bytes:
+        """Return the start-up packet for the server: the client's own, unless something of it has to be another."""
+        startup, route = visit.startup, visit.route
+        if startup is None or route is None:
+            return b""
+        renamed = route.database != startup.database or user != startup.user
+        if not (terminated or renamed or self._settings.application_name_add_host):
+            return startup.packet
+        parameters = dict(startup.parameters) | {"user": user, "database": route.database}
+        if self._settings.application_name_add_host:
+            name = parameters.get("application_name", "app")
+            parameters["application_name"] = f"{name} - {source_text(visit.source)}:{visit.port}"
+        if terminated:
+            parameters = {name: value for name, value in parameters.items() if not name.startswith("_pq_.")}
+        return startup_packet(parameters, 0 if terminated else startup.minor)
+
+    def _key_maker(self, link: Link) -> Callable[[int, bytes], bytes]:
+        startup = link.visit.startup
+        own_long = self._settings.auth is not None and startup.minor >= LONG_KEYS_MINOR
+        return lambda process, key: self._cancels.key_for(process, key, own_long=own_long)
+
+    def _reload_certificate(self) -> None:
+        self._tls = _listener_tls(self._settings)
+
+    def _reload_logins(self) -> None:
+        self._logins = _logins(self._settings)
+
+
+def _listener_tls(settings: Settings) -> tuple[Any, bytes | None] | None:
+    """Return the context for clients' handshakes, and what their SCRAM may be bound to."""
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return None
+    context = listener_context(settings.tls_certificate, settings.tls_key)
+    try:
+        return context, certificate_binding(settings.tls_certificate)
+    except BindingError:
+        return context, None  # SCRAM without -PLUS is offered then
+
+
+def _auth_query(settings: Settings, clock: Clock) -> AuthQuery | None:
+    if not settings.auth_query:
+        return None
+    return AuthQuery(settings.upstream.connect_options(settings.auth_database), settings.auth_query, clock=clock)
+
+
+def _logins(settings: Settings) -> Mapping[str, Proven]:
+    """Return what the proxy's own logins are proven by, by database."""
+    found: dict[str, Proven] = {}
+    for name, route in settings.databases.items():
+        if route.password_file is not None:
+            password = route.password_file.read_text().rstrip("\r\n")
+            if not password:
+                raise ValueError(f"{route.password_file}: empty: expected one line, the password of {route.user!r}")
+            found[name] = Proven(keys=None, md5=None, password=password)
+    return found
+
+
+def _peer(peer: Any) -> tuple[Source, int]:
+    if not isinstance(peer, tuple):
+        return None, 0
+    return plain(ip_address(str(peer[0]).partition("%")[0])), int(peer[1])

@@ -1,0 +1,47 @@
+"""Whose secret is whose: from a file, or from the server by a query, where the proxy authenticates clients itself."""
+
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from rowgate.authentication.secret import Secret
+from rowgate.authentication.userlist import load_users
+from rowgate.authentication.verifiers import Verifiers
+from rowgate.network.auth_query import AuthQuery
+
+# Of the key from which the salts of users that do not exist are made: they must not change from try to try.
+KEY_OCTETS: Final = 32
+
+
+class Credentials:
+    """Looks users' secrets up; the file comes first, as with PgBouncer. Raises ``UserlistError`` from the file."""
+
+    def __init__(self, file: Path | None, query: AuthQuery | None) -> None:
+        self._file = file
+        self._query = query
+        self._users: Mapping[str, Secret] = {}
+        self.verifiers = Verifiers(secrets.token_bytes(KEY_OCTETS))
+        self.reload()
+
+    def reload(self) -> None:
+        """Read the file again; on a mistake in it the former users stay, and ``UserlistError`` says which it is."""
+        if self._file is not None:
+            self._users = load_users(self._file)
+
+    async def secret_of(self, user: str) -> Secret | None:
+        """Return a user's secret, None for one who does not exist, has none, or whose password has expired.
+
+        Raises:
+            AuthQueryError: the server could not be asked.
+
+        """
+        secret = self._users.get(user)
+        if secret is None and self._query is not None:
+            secret = await self._query.secret_of(user)
+        return secret
+
+    async def close(self) -> None:
+        """Close the connection that asks the server."""
+        if self._query is not None:
+            await self._query.close()

@@ -1,0 +1,74 @@
+"""How many connections there may be: in all, of one source network, and of one user."""
+
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address, ip_network
+from typing import Final
+
+Source = IPv4Address | IPv6Address | None
+
+# Connections that are not sessions yet, beyond the sessions there may be: a burst's, and those that never say a word.
+PENDING: Final = 1_000
+# An IPv6 client owns its /64, and may use a new address of it each time.
+IPV6_PREFIX: Final = 64
+
+
+@dataclass(slots=True)
+class Quotas:
+    """Counts connections against what the operator allows; 0 allows any number.
+
+    Sources count from the first byte, users only once authenticated: else whoever knows a user's name could lock the
+    user out.
+    """
+
+    in_all: int
+    of_user: int
+    of_source: int
+    connections: int = 0
+    _sources: dict[str, int] = field(default_factory=dict)
+    _users: dict[str, int] = field(default_factory=dict)
+
+    def is_full(self) -> bool:
+        """Return whether one more connection is too many to be listened to at all."""
+        return self.connections >= self.in_all + PENDING
+
+    def enter(self, source: Source) -> str | None:
+        """Count a connection of ``source``; return what to ``leave`` by, None when it has too many."""
+        key = network_of(source)
+        count = self._sources.get(key, 0)
+        if self.of_source and count >= self.of_source and source is not None:
+            return None
+        self._sources[key] = count + 1
+        return key
+
+    def leave(self, key: str) -> None:
+        """A connection of the source has ended."""
+        _decrement(self._sources, key)
+
+    def log_in(self, user: str) -> bool:
+        """Count a session of an authenticated user; return False when the user has too many."""
+        count = self._users.get(user, 0)
+        if self.of_user and count >= self.of_user:
+            return False
+        self._users[user] = count + 1
+        return True
+
+    def log_out(self, user: str) -> None:
+        """A session of the user has ended."""
+        _decrement(self._users, user)
+
+
+def network_of(source: Source) -> str:
+    """Return the source network that an address counts for; ``local`` for a Unix socket."""
+    if source is None:
+        return "local"
+    if isinstance(source, IPv6Address):
+        return str(ip_network((int(source), IPV6_PREFIX), strict=False))
+    return str(source)
+
+
+def _decrement(counts: dict[str, int], key: str) -> None:
+    left = counts.get(key, 0) - 1
+    if left > 0:
+        counts[key] = left
+    else:
+        counts.pop(key, None)

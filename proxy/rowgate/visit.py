@@ -1,0 +1,37 @@
+"""What is known of one client, from its first byte to its end: filled in on the way, read by everybody above the link."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from rowgate.network.address import Address
+from rowgate.network.databases import Database
+from rowgate.network.quotas import Source
+from rowgate.network.servers import Servers
+from rowgate.session.admission import Greeting
+from rowgate.settings import Route
+from rowgate.subject import Subject
+from rowgate.wire.startup import Startup
+
+
+@dataclass(slots=True)
+class Visit:
+    """One client's way in. What has not been reached yet is None."""
+
+    source: Source
+    """Where the client really is: named by a listed load balancer, or the connection's other end; None: Unix socket."""
+    port: int = 0
+    counted_as: str | None = None
+    """The source network whose connections this is one of."""
+    startup: Startup | None = None
+    route: Route | None = None
+    servers: Servers | None = None
+    subject: Subject | None = None
+    address: Address | None = None
+    """The server that was reached."""
+    logged_in: bool = False
+    """The user's sessions count this one."""
+    database: Database | None = None
+    greeting: Greeting = field(default_factory=Greeting)
+    opened: float = 0.0
+    cancels_waiting: int = 0
+    cancel_lock: asyncio.Lock = field(default_factory=asyncio.Lock)

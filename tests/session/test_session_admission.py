@@ -1,0 +1,86 @@
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rowgate.session.admission import Admission
+from rowgate.wire.startup import StartupError
+from support import core_messages as m
+from support.playbook import chunked
+
+AUTH_OK = m.message("R", b"\0\0\0\0")
+SASL = m.message("R", struct.pack("!I", 10) + b"SCRAM-SHA-256\0\0")
+SASL_BOTH = m.message("R", struct.pack("!I", 10) + b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0")
+KEY = m.message("K", struct.pack("!I", 77) + b"k" * 32)
+
+
+def relayed() -> Admission:
+    return Admission(None, lambda process, key: key)
+
+
+@given(st.lists(st.integers(0, 300), max_size=6), st.lists(st.integers(0, 300), max_size=6))
+def test_authentication_passes_unread_however_it_is_split(client_cuts: list[int], server_cuts: list[int]) -> None:
+    admission = relayed()
+    responses = m.message("p", b"SCRAM-SHA-256\0" + b"\0\0\0\x05n,,n=") + m.message("p", b"c=biws,r=x,p=y")
+    greeting = SASL + AUTH_OK + m.parameter("client_encoding", "UTF8") + KEY + m.ready()
+    for chunk in chunked(responses + m.query("early"), client_cuts):
+        admission.from_client(chunk)
+    for chunk in chunked(greeting + m.notice(), server_cuts):
+        admission.from_server(chunk)
+    assert b"".join(admission.to_server) == responses
+    assert b"".join(admission.to_client) == SASL  # the rest waits until the session has paid for it
+    assert b"".join(admission.held) == greeting.removeprefix(SASL)
+    assert admission.established
+    assert admission.parameters == {"client_encoding": "UTF8"}
+    assert (admission.greeting.process, admission.greeting.key) == (77, b"k" * 32)
+    assert admission.rest_of_client() == m.query("early")
+    assert admission.rest_of_server() == m.notice()
+
+
+@pytest.mark.parametrize("data", [b"p" + struct.pack("!I", 3), b"p" + struct.pack("!I", 70_000), b"Q" + b"x" * 70_000])
+def test_impossible_authentication_is_refused(data: bytes) -> None:
+    with pytest.raises(StartupError):
+        relayed().from_client(data)
+
+
+@pytest.mark.parametrize("length", [3, 2_000_000, 0xFFFFFFFF])
+def test_an_impossible_greeting_is_refused(length: int) -> None:
+    with pytest.raises(StartupError, match="server"):
+        relayed().from_server(b"S" + struct.pack("!I", length))
+
+
+def test_a_transaction_status_of_the_greeting_is_kept() -> None:
+    admission = relayed()
+    admission.from_server(AUTH_OK + m.ready("T"))
+    assert admission.transaction == ord("T")
+
+
+def test_channel_binding_is_withdrawn_because_its_connection_ends_here() -> None:
+    admission = relayed()
+    admission.from_server(SASL_BOTH)
+    assert admission.to_client == [SASL]
+
+
+@pytest.mark.parametrize("request_", [SASL, SASL_BOTH])
+def test_scram_is_not_relayed_between_two_encrypted_connections(request_: bytes) -> None:
+    admission = relayed()
+    admission.both_encrypted = True
+    with pytest.raises(StartupError, match="set auth and auth_file or auth_query"):
+        admission.from_server(request_)
+
+
+def test_a_client_is_told_the_key_that_it_is_known_by() -> None:
+    admission = Admission(None, lambda process, key: b"ours")
+    admission.from_server(AUTH_OK + KEY + m.ready())
+    assert admission.held[1] == m.message("K", struct.pack("!I", 77) + b"ours")
+    greeting = admission.greeting
+    assert (greeting.process, greeting.key, greeting.client_key) == (77, b"k" * 32, b"ours")
+
+
+def test_the_servers_refusal_is_told_and_noted() -> None:
+    admission = relayed()
+    refused = m.error("28000", "no")
+    admission.from_server(refused)
+    assert admission.to_client == [refused]
+    assert admission.refused == "28000"
