@@ -194,6 +194,7 @@ async def test_an_answer_from_before_a_failure_is_asked_for_again() -> None:
     await asyncio.sleep(0.01)
     scene.clock.advance(ROLE_PAUSE)
     scene.hosts.failed(H1)
+    scene.clock.advance(ROLE_PAUSE)
     scene.cluster.released.set()
     assert await first == [H1]  # asked when it still was
     scene.clock.advance(ROLE_PAUSE)
@@ -245,6 +246,22 @@ async def test_names_with_several_addresses_are_all_tried() -> None:
     upstream = Upstream((Address("db.example", 5432),), user="app", target=Target.PRIMARY)
     hosts = Hosts(upstream, ManualClock(), probe, random.Random(1), resolve)  # noqa: S311
     assert await hosts.candidates() == [Address("192.0.2.2", 5432, name="db.example")]
+
+
+async def test_a_name_that_moves_to_another_server_is_followed_when_a_connection_has_failed() -> None:
+    book = ["192.0.2.1", "192.0.2.2"]
+
+    async def resolve(name: str, port: int) -> Sequence[str]:
+        return list(book)
+
+    clock, cluster = ManualClock(), Cluster(PRIMARY)
+    upstream = Upstream((Address("db.example", 5432),))
+    hosts = Hosts(upstream, clock, cluster.probe, random.Random(1), resolve)  # noqa: S311
+    first = await hosts.candidates()
+    book[:] = ["192.0.2.3", "192.0.2.4"]
+    clock.advance(0.2)
+    hosts.failed(first[0])
+    assert [address.host for address in await hosts.candidates()] == book
 
 
 # Real servers
