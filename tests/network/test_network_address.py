@@ -181,6 +181,7 @@ def test_a_unix_socket_has_no_tls() -> None:
         ("postgresql://h1?sslnegotiation=direct", "direct cannot be had with sslmode=prefer"),
         ("postgresql://h1?sslnegotiation=tls", "expected one of postgres, direct"),
         ("postgresql://h1?target_session_attrs=master", "expected one of any, read-write, read-only, primary, standby"),
+        ("postgresql://h1?target_session_attrs=primary", "needs a user"),
         ("postgresql://h1?connect_timeout=soon", "expected whole seconds"),
         ("postgresql://h1?connect_timeout=-1", "expected whole seconds"),
         ("postgresql://h1?connect_timeout=99999", "expected whole seconds"),

@@ -72,16 +72,24 @@ class Target(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A TCP address, or the path of a Unix socket."""
+    """A TCP address, or the path of a Unix socket. ``name``: which name's address ``host`` is, if it was looked up."""
 
     host: str
     port: int
     path: str = ""
+    name: str = ""
 
     def __str__(self) -> str:
         if self.path:
             return self.path
+        if self.name:
+            return f"{self.name} ({self.host}):{self.port}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def hostname(self) -> str:
+        """The name that the server's certificate must have; empty for a Unix socket."""
+        return self.name or self.host
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +153,7 @@ class Upstream:
             "host": [str(Path(address.path).parent) if address.path else address.host for address in addresses],
             "port": [address.port for address in addresses],
             "target_session_attrs": (self.target if only is None else Target.ANY).value,
-            **self._asyncpg_tls(addresses),
+            **self._asyncpg_tls(addresses, only.name if only is not None else ""),
         }
         if self.password:
             options["password"] = self.password
@@ -153,17 +161,34 @@ class Upstream:
             options["timeout"] = self.connect_seconds * len(addresses)
         return options
 
-    def _asyncpg_tls(self, addresses: Sequence[Address]) -> dict[str, Any]:
+    def _asyncpg_tls(self, addresses: Sequence[Address], name: str) -> dict[str, Any]:
         """With a context asyncpg insists on TLS, but over TCP alone."""
         if self.tls.mode is SslMode.DISABLE or all(address.path for address in addresses):
             return {"ssl": False}
         if self.tls.mode is SslMode.PREFER:
             return {"ssl": "prefer"}
-        return {"ssl": _client_context(self.tls), "direct_tls": self.tls.negotiation is Negotiation.DIRECT}
+        return {"ssl": _client_context(self.tls, name), "direct_tls": self.tls.negotiation is Negotiation.DIRECT}
 
 
-def _client_context(tls: ServerTls) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+class _NamedContext(ssl.SSLContext):
+    """A context for asyncpg, which is given the address that a name was found to have: the certificate has the name."""
+
+    name = ""
+
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,  # noqa: FBT001, FBT002 - the standard library's interface
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:
+        return super().wrap_bio(incoming, outgoing, server_side, self.name or server_hostname, session)
+
+
+def _client_context(tls: ServerTls, name: str) -> ssl.SSLContext:
+    context = _NamedContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.name = name
     context.check_hostname = tls.mode is SslMode.VERIFY_FULL
     if tls.mode is SslMode.REQUIRE:
         context.verify_mode = ssl.CERT_NONE
@@ -221,13 +246,19 @@ def parse_upstream(text: str) -> Upstream:
     values = _parameters(query)
     user, _, password = login.partition(":")
     addresses = _addresses(hosts, values)
+    name = values.get("user", _decoded("user", user))
+    target = _choice(values, "target_session_attrs", Target, Target.ANY)
+    if target is not Target.ANY and not name:
+        raise AddressError(
+            f"target_session_attrs={target} needs a user, to ask each host: expected postgresql://user@…"
+        )
     return Upstream(
         addresses,
-        user=values.get("user", _decoded("user", user)),
+        user=name,
         password=values.get("password", _decoded("password", password)),
         database=values.get("dbname", _decoded("database", path)),
         tls=_tls(values, over_tcp=any(not address.path for address in addresses)),
-        target=_choice(values, "target_session_attrs", Target, Target.ANY),
+        target=target,
         connect_seconds=_connect_seconds(values.get("connect_timeout", "0")),
         balance=_choice(values, "load_balance_hosts", _Balance, _Balance.DISABLE) is _Balance.RANDOM,
     )
