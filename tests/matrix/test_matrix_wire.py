@@ -6,11 +6,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from rowgate.demo.postgres import ThrowawayPostgres
-from support.matrix_cells import POLICY, SCHEMA, Ending, Where
+from support.matrix_cells import Ending, Where
 from support.matrix_oracle import SHAPES, SUBJECTS_OWN, Cell, Stage, Told
-from support.proxy import Proxy
-from support.raw_client import Place, RawClient, errors_of
 
 CELLS = [
     cell
@@ -24,15 +21,6 @@ OURS = ("E", SUBJECTS_OWN)
 IN_FAILED = ("E", "25P02")
 # Throttled cells only wait, so they wait together.
 WAITING = 24
-
-
-@pytest.fixture(scope="module")
-def stage(postgres: ThrowawayPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """The server and a proxy that enforces ``POLICY``."""
-    with RawClient(postgres.port) as client:
-        assert not errors_of(client.start().query(SCHEMA))
-    with Proxy(tmp_path_factory.mktemp("matrix"), postgres.url(), POLICY) as proxy:
-        yield Stage(Place(postgres.port), Place(proxy.port))
 
 
 @pytest.fixture(scope="module")

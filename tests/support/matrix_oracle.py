@@ -2,8 +2,9 @@
 
 import itertools
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Final
 
 from support import matrix_cells as cells
@@ -22,6 +23,7 @@ from support.matrix_cells import (
     group,
     insert,
 )
+from support.matrix_pipelines import NATIVELY, Pipeline
 from support.raw_client import Message, Place, RawClient, bind, errors_of, execute, fields_of, parse, values_of
 
 SYNTAX: Final = "'refused'"  # PostgreSQL refuses the text as a whole, before it looks at the transaction
@@ -170,74 +172,108 @@ def _said(message: Message) -> tuple[object, ...]:
     return (message.type, message.body)
 
 
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """A user nobody has been before, tables for each run, and a session that sees them from elsewhere."""
+
+    user: str
+    proxied: str
+    native: str
+    streaming: str
+    admin: RawClient
+
+
 class Stage:
-    """A server, a proxy in front of it, and a session that knows nothing of it, to make tables and look at them."""
+    """A server, and a proxy in front of it."""
 
     def __init__(self, direct: Place, proxied: Place) -> None:
         self.direct = direct
         self.proxied = proxied
 
-    def run(self, cell: Cell) -> tuple[Told, Told]:
-        """Play a cell through the proxy and natively; return both."""
+    @contextmanager
+    def cast(self, kind: str) -> Iterator[Cast]:
+        """Make a user of a kind (``matrix_cells.POLICY``) and tables; drop them afterwards."""
         number = next(_numbers)
-        tables = [f"mx_{side}_{number}" for side in ("proxied", "native", "streaming")]
+        user = f"{kind}_mx_{number}"
+        tables = proxied, native, streaming = f"mx_proxied_{number}", f"mx_native_{number}", f"mx_streaming_{number}"
         with RawClient(self.direct) as admin:
-            admin.start()
-            user = f"{cell.ending.user}_mx_{number}"
-            made = admin.query(
+            made = admin.start().query(
                 f"create role {user} login;"
-                + "".join(f"create table {table} (n int);" for table in tables)
-                + "".join(f"grant all on {table} to public;" for table in tables)
+                + "".join(f"create table {table} (n int); grant all on {table} to public;" for table in tables)
             )
             assert not errors_of(made), errors_of(made)
             try:
-                return self._run(cell, admin, user, tables)
+                yield Cast(user, proxied, native, streaming, admin)
             finally:
                 admin.query("".join(f"drop table {table};" for table in tables) + f"drop role {user}")
 
-    def _run(self, cell: Cell, admin: RawClient, user: str, tables: Sequence[str]) -> tuple[Told, Told]:
-        proxied, native, streaming = tables
-        if cell.ending is Ending.USED_UP:
-            self._use_up(cell, user, proxied)
-            admin.query(f"truncate {proxied}")
-        heard = self.play(self.proxied, user, cell.script(proxied, cell.ending.rows), cell.where, proxied, admin)
-        oracle = self.play(self.direct, user, cell.native(native), cell.where, native, admin)
-        if cell.stored and not cell.ending.passes and not cell.ending.denies:
-            rows_first = self.play(self.direct, user, cell.streaming(streaming), cell.where, streaming, admin)
-            oracle = Told(rows_first.answers, oracle.table, oracle.own, rows_first.transaction)
-        return heard, oracle
+    def run(self, cell: Cell) -> tuple[Told, Told]:
+        """Play a cell through the proxy and natively; return both."""
+        with self.cast(cell.ending.user) as cast:
+            if cell.ending is Ending.USED_UP:
+                self._use_up(cell, cast)
+            heard = self.play(self.proxied, cast, cell.where, cast.proxied, cell.script(cast.proxied, cell.ending.rows))
+            oracle = self.play(self.direct, cast, cell.where, cast.native, cell.native(cast.native))
+            if cell.stored and not cell.ending.passes and not cell.ending.denies:
+                rows_first = self.play(self.direct, cast, cell.where, cast.streaming, cell.streaming(cast.streaming))
+                oracle = replace(rows_first, table=oracle.table)
+            return heard, oracle
 
-    def _use_up(self, cell: Cell, user: str, table: str) -> None:
+    def run_pipeline(self, pipeline: Pipeline) -> tuple[Told, Told]:
+        """Play a pipeline through the proxy and natively; return both."""
+        drawn = pipeline.draw()
+        with self.cast("capped") as cast:
+
+            def play(place: Place, table: str, poison: int, instead: Subject | None = None) -> Told:
+                script = Script((drawn.sent(table, poison, instead),))
+                return self.play(place, cast, drawn.where, table, script, _to_the_end)
+
+            heard = play(self.proxied, cast.proxied, 0)
+            oracle = play(self.direct, cast.native, NATIVELY)
+            rows_first = play(self.direct, cast.streaming, NATIVELY, READS)
+            return heard, replace(rows_first, table=oracle.table)
+
+    def _use_up(self, cell: Cell, cast: Cast) -> None:
         """Spend what the subject may return; in a failed transaction nothing would be spent."""
         where = Where.INSIDE if cell.where is Where.FAILED else cell.where
-        with RawClient(self.proxied) as client:
-            client.start(user)
-            script = Cell(cell.shape, cell.subject, where, cell.ending).script(table, LIMIT)
-            _prepare(client, script, where, table)
-            client.send(*script.sent)
-            client.ready(_answers(script.sent))
+        self.play(self.proxied, cast, where, cast.proxied, replace(cell, where=where).script(cast.proxied, LIMIT))
+        cast.admin.query(f"truncate {cast.proxied}")
 
-    def play(self, place: Place, user: str, script: Script, where: Where, table: str, admin: RawClient) -> Told:  # noqa: PLR0917
+    def play(  # noqa: PLR0917
+        self,
+        place: Place,
+        cast: Cast,
+        where: Where,
+        table: str,
+        script: Script,
+        read: Callable[[RawClient, Script], list[Message]] | None = None,
+    ) -> Told:
         """Hold a conversation and go on with the session; return what was said from the subject on."""
         with RawClient(place) as client:
-            client.start(user)
-            _prepare(client, script, where, table)
+            _prepare(client.start(cast.user), script, where, table)
             client.send(*script.sent)
-            heard = client.ready(_answers(script.sent))
+            heard = client.ready(_answers(script.sent)) if read is None else read(client, script)
+            transaction = client.transaction
             heard += client.query("select 42")
             for name in ("kept", "unborn"):
                 client.send(group(bind(statement=name), execute()))
                 heard += client.ready()
-            transaction = client.transaction
             heard += client.query("commit")
             client.send(group(parse("select 43"), bind(), execute()))
             heard += client.ready()
             assert client.silent(0.001)
             client.terminate()
-        rows = admin.query(f"select n from {table} order by n")
+        rows = cast.admin.query(f"select n from {table} order by n")
         written = [int(values_of(message.body)[0] or 0) for message in rows if message.type == "D"]
         own = [fields for fields in errors_of(heard) if fields["R"] == "rowgate"]
         return Told(told(heard), written, own, transaction)
+
+
+def _to_the_end(client: RawClient, script: Script) -> list[Message]:
+    heard = client.ready()
+    while not any("the end" in error["M"] for error in errors_of(heard[-2:])):
+        heard += client.ready()
+    return heard
 
 
 def _prepare(client: RawClient, script: Script, where: Where, table: str) -> None:
