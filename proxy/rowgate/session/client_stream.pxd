@@ -23,7 +23,7 @@ cdef class ClientStream:
     cdef public bint gated
     cdef public Starter starter
     cdef public long long buffered
-    cdef list _parts
+    cdef bytearray _kept
     cdef long long _needed
     cdef long long _pass_on
     cdef long long _drop
@@ -91,7 +91,6 @@ cdef class ClientStream:
     cdef bytes _text(self, long long start, long long end)
     @cython.locals(whole=cython.bint)
     cdef _forward_to(self, long long position)
-    @cython.locals(rest=bytes)
     cdef _keep(self, bytes data, long long position, long long needed)
     cdef _violation(self, long long position, str what)
     cdef _fatal(self, long long position, str sqlstate, str what)

@@ -21,7 +21,8 @@ cdef class ServerStream:
     cdef public Conversation conversation
     cdef public double retry_at
     cdef public bint held
-    cdef bytes _tail
+    cdef bytearray _kept
+    cdef long long _needed
     cdef long long _drop
     cdef bytes _data
     cdef long long _start

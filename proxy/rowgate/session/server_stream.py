@@ -89,7 +89,8 @@ class ServerStream:
         self.conversation = conversation
         self.retry_at = 0.0
         self.held = False
-        self._tail = b""
+        self._kept = bytearray()  # what waits for its rest, or for a throttle
+        self._needed = 0
         self._drop = 0
         self._data = b""
         self._start = 0
@@ -97,14 +98,16 @@ class ServerStream:
 
     def feed(self, data: bytes, now: float) -> None:
         """Take bytes from the server, or none to go on with what a throttle held; ``now`` in monotonic seconds."""
-        if self._tail:
-            data = self._tail + data
-            self._tail = b""
         if self.conversation.ended:
             return
-        if self.held and now < self.retry_at:
-            self._tail = data
-            return
+        waiting = self.held and now < self.retry_at
+        if self._kept or waiting:
+            self._kept += data
+            if waiting or len(self._kept) < self._needed:
+                return
+            data = bytes(self._kept)
+            self._kept.clear()
+        self._needed = 0
         self.retry_at = 0.0
         self.held = False
         self._data = data
@@ -112,7 +115,7 @@ class ServerStream:
         self._messages(data, now)
         self._data = b""
 
-    def _messages(self, data: bytes, now: float) -> None:  # noqa: PLR0912 - the hot path, in one place
+    def _messages(self, data: bytes, now: float) -> None:  # noqa: C901, PLR0912 - the hot path, in one place
         p = data
         end = len(data)
         position = self._unfinished(end)
@@ -129,6 +132,7 @@ class ServerStream:
                 return
             whole = length + 1
             if whole > end - position and _read_whole(kind) and whole <= MAX_READ:
+                self._needed = whole
                 break
             outcome = self._message(kind, position, whole, now)
             if outcome == PAUSE:
@@ -150,7 +154,8 @@ class ServerStream:
             if outcome == DROP:
                 self._start = position
         self._forward_to(position)
-        self._tail = data[position:] if position < end else b""
+        if position < end:
+            self._kept += data[position:]
 
     def _unfinished(self, end: int) -> int:
         """Pass on, or drop, the rest of a message that streams; return where the next one begins."""
@@ -165,7 +170,7 @@ class ServerStream:
 
     def _hold(self, position: int) -> None:
         self._forward_to(position)
-        self._tail = self._data[position:]
+        self._kept += self._data[position:]
         self.held = True
 
     # Rows
@@ -198,7 +203,7 @@ class ServerStream:
         if position + HEADER_SIZE > len(data) or data[position] != kind:
             if position + HEADER_SIZE > len(data):
                 self._forward_to(position)
-                self._tail = data[position:]
+                self._kept += data[position:]
                 return -1
             return position
         length = int.from_bytes(data[position + 1 : position + HEADER_SIZE], "big")
@@ -225,7 +230,7 @@ class ServerStream:
         self._drop = scanner.body_missing
         self._start = scanner.position
         if scanner.position + HEADER_SIZE > len(data):
-            self._tail = data[scanner.position :]
+            self._kept += data[scanner.position :]
             return -1
         return scanner.position
 
