@@ -34,7 +34,7 @@ from rowgate.visit import Visit
 from rowgate.wire.startup import Startup, negotiation, startup_packet
 
 # What a client hears that failed to prove who it is: PostgreSQL's own words, whatever the reason was.
-INVALID_PASSWORD: Final = "28P01"
+NOT_PROVEN: Final = "28P01"
 INVALID_AUTHORISATION: Final = "28000"
 TOO_MANY_CONNECTIONS: Final = "53300"
 CANNOT_CONNECT_NOW: Final = "57P03"
@@ -48,7 +48,7 @@ LONG_KEYS_MINOR: Final = 2
 
 
 class Entrance:
-    """Lets clients in. Raises what its parts raise: ``TlsFileError``, ``UserlistError``, ``OSError`` for a password's file.
+    """Lets clients in. Raises what its parts raise: ``TlsFileError``, ``UserlistError``, ``OSError``, ``ValueError``.
 
     ``policy`` gives the policy in force, ``emit`` takes events, ``spawn`` runs a coroutine beside everything else.
     """
@@ -59,6 +59,7 @@ class Entrance:
         clock: Clock,
         rng: random.Random,
         cancels: Cancels,
+        *,
         policy: Callable[[], Snapshot],
         emit: Callable[[Event], None],
         spawn: Callable[[Coroutine[Any, Any, None]], None],
@@ -155,7 +156,7 @@ class Entrance:
                 self.refuse(link, outcome.fault.sqlstate, outcome.fault.message, outcome.reason)
                 return
             user = link.visit.subject.user
-            self.refuse(link, INVALID_PASSWORD, f'password authentication failed for user "{user}"', outcome.reason)
+            self.refuse(link, NOT_PROVEN, f'password authentication failed for user "{user}"', outcome.reason)
             return
         self._spawn(self._connect(link, outcome))
 

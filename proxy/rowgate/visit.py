@@ -1,4 +1,4 @@
-"""What is known of one client, from its first byte to its end: filled in on the way, read by everybody above the link."""
+"""What is known of one client, from first byte to end: filled in on the way, read by everybody above the link."""
 
 import asyncio
 from dataclasses import dataclass, field

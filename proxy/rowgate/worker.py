@@ -100,7 +100,15 @@ class Worker:
         self.snapshot = snapshot
         self.evaluator = self._evaluator(snapshot)
         self.databases.adopt(snapshot)
-        self.entrance = Entrance(settings, clock, rng, self.cancels, lambda: self.snapshot, self.bus.emit, self._spawn)
+        self.entrance = Entrance(
+            settings,
+            clock,
+            rng,
+            self.cancels,
+            policy=lambda: self.snapshot,
+            emit=self.bus.emit,
+            spawn=self._spawn,
+        )
         self.listener: Listener | None = None
 
     # Life

@@ -1,4 +1,4 @@
-"""TLS on both sides, with real libpq and a real PostgreSQL built with OpenSSL; SCRAM through it, relayed and terminated."""
+"""TLS on both sides, with a real libpq and a server built with OpenSSL; SCRAM through it, relayed and terminated."""
 
 import json
 import socket
@@ -7,6 +7,7 @@ import struct
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -18,6 +19,7 @@ from support.proxy import Proxy
 
 PASSWORD = "a secret word"
 ADMIT = "version: 1\nmode: enforce\nunmatched_clients: admit\n"
+TERMINATED = ("--auth=scram-sha-256", "--auth-query=default")
 LIMITED = (
     ADMIT + "limits:\n  - {name: rows, scope: [user], measure: rows, windows: {1h: {limit: 1000, on_exceed: block}}}\n"
 )
@@ -96,11 +98,11 @@ def _tls(identity: Identity) -> tuple[str, ...]:
 
 
 def connect(
-    proxy: Proxy, user: str = "kim", password: str = PASSWORD, **how: object
+    proxy: Proxy, user: str = "kim", password: str = PASSWORD, **how: Any
 ) -> psycopg.Connection[tuple[object, ...]]:
     return psycopg.connect(
         host="127.0.0.1", port=proxy.port, user=user, password=password, dbname="postgres", autocommit=True, **how
-    )  # type: ignore[arg-type]
+    )
 
 
 def events(proxy: Proxy, name: str) -> list[dict[str, object]]:
@@ -217,14 +219,14 @@ def test_monitor_admits_and_tells_whom_the_rule_would_have_refused(
 def test_rows_are_metered_inside_tls_to_the_row(tmp_path: Path, encrypted: DebianPostgres, identity: Identity) -> None:
     upstream = encrypted.url("asker", parameters="?sslmode=require")
     with (
-        Proxy(tmp_path, upstream, LIMITED, *_tls(identity), "--auth=scram-sha-256", "--auth-query=default") as proxy,
+        Proxy(tmp_path, upstream, LIMITED, *_tls(identity), *TERMINATED) as proxy,
         connect(proxy, sslmode="require") as session,
     ):
-        got = 0
+        rows = session.cursor().stream("select n, repeat('x', 500) from generate_series(1, 100000) n")
+        got = [row[0] for _, row in zip(range(1000), rows, strict=False)]
+        assert got == list(range(1, 1001))
         with pytest.raises(psycopg.Error, match="limit"):
-            for _ in session.cursor().stream("select n, repeat('x', 500) from generate_series(1, 100000) n"):
-                got += 1
-        assert got == 1000
+            next(rows)
 
 
 def test_certificates_are_read_again_and_no_session_is_dropped(
@@ -284,14 +286,16 @@ def test_a_server_that_speaks_ahead_of_the_handshake_is_refused(tmp_path: Path) 
 def test_direct_tls_without_alpn_is_refused_and_old_versions_are(both: Proxy) -> None:
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    with socket.create_connection(("127.0.0.1", both.port), timeout=10) as client:
-        with context.wrap_socket(client) as tls:
-            tls.sendall(struct.pack("!II", 23, 3 << 16) + b"user\0postgres\0\0")
-            assert tls.recv(4096) == b""
+    with (
+        socket.create_connection(("127.0.0.1", both.port), timeout=10) as client,
+        context.wrap_socket(client) as tls,
+    ):
+        tls.sendall(struct.pack("!II", 23, 3 << 16) + b"user\0postgres\0\0")
+        assert tls.recv(4096) == b""
     old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     old.check_hostname, old.verify_mode = False, ssl.CERT_NONE
     old.set_ciphers("ALL:@SECLEVEL=0")
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
         old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
     with socket.create_connection(("127.0.0.1", both.port), timeout=10) as client:
         client.sendall(SSL_REQUEST)

@@ -29,7 +29,7 @@ except ImportError:  # no compiler
 
 
 class Outlet:
-    """Writes to one transport, and to its file descriptor while the transport holds nothing; through ``tls``, if any."""
+    """Writes to one transport, and to its descriptor while the transport holds nothing; through ``tls``, if any."""
 
     __slots__ = ("_descriptor", "_transport", "tls")
 

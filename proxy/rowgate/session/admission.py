@@ -1,8 +1,8 @@
 """From the start-up packet to the first ReadyForQuery: a client is authenticated, the server greets it. Sans-I/O.
 
-*Relayed*, the server's own requests and the client's answers pass as they came. *Terminated*, an exchange asks the client
-in the server's place, and what it has proven opens the server session, or a login of the proxy's own does. Either way
-the server's parameters, its cancel key and its ReadyForQuery end this phase.
+*Relayed*, the server's own requests and the client's answers pass as they came. *Terminated*, an exchange asks the
+client in the server's place, and what it has proven opens the server session, or a login of the proxy's own does.
+Either way the server's parameters, its cancel key and its ReadyForQuery end this phase.
 """
 
 import struct
@@ -38,7 +38,7 @@ KeyMaker = Callable[[int, bytes], bytes]
 
 @dataclass(slots=True)
 class Greeting:
-    """What the server has told about the session by its first ReadyForQuery; ``client_key`` is what its client holds."""
+    """What the server has told about the session by its first ReadyForQuery; its client holds ``client_key``."""
 
     process: int = 0
     key: bytes = b""
