@@ -1,0 +1,219 @@
+"""The exchange with a client: what it is asked, what it answers, and how that ends.
+
+Source: PostgreSQL documentation, "Message Flow: Start-up" and "SASL Authentication". AuthenticationOk is not sent here:
+the server's own is relayed once the session there is open.
+"""
+
+import enum
+import hmac
+import struct
+from collections.abc import Callable
+from typing import Final
+
+from rowgate.authentication import codes, scram, secret
+from rowgate.authentication.outcome import Failed, Fault, Proven
+from rowgate.authentication.scram import DerivationError
+from rowgate.authentication.scram_server import ScramServer, ScramViolationError
+from rowgate.authentication.secret import Md5Hash, Password, Secret, Verifier
+from rowgate.authentication.verifiers import Verifiers
+
+__all__ = ["ClientExchange", "Failed", "Fault", "Method", "Proven"]
+
+# Bytes of a SASL message: the server's own PG_MAX_SASL_MESSAGE_LENGTH for SCRAM.
+MAX_SASL: Final = 1024
+# Bytes of a password with its NUL, as long as a stored one may be; also bounds what SASLprep costs.
+MAX_PASSWORD: Final = secret.MAX_SECRET
+
+_VIOLATION: Final = "08P01"
+
+
+class Method(enum.Enum):
+    """How clients prove themselves, by the names that pg_hba.conf has for it."""
+
+    SCRAM = "scram-sha-256"
+    MD5 = "md5"  # SCRAM where the stored secret is a SCRAM verifier, as in PostgreSQL and PgBouncer
+    PASSWORD = "password"  # noqa: S105 - a method's name; only on encrypted connections
+
+
+class ClientExchange:
+    """One client's authentication: send ``to_client``, ``feed`` each 'p' message's body, until there is an ``outcome``.
+
+    ``to_client`` holds whole messages; the caller empties it. ``secret`` None (no such user, no password, expired) goes
+    through the same motions and always fails. ``nonce`` is chance, at least ``scram.NONCE_LENGTH`` bytes of it, and
+    ``salt`` at least ``codes.MD5_SALT``, new for each exchange. ``binding`` is the tls-server-end-point hash (RFC 5929)
+    of our certificate where this connection has TLS; ``encrypted`` says whether it has.
+
+    Nothing a client sends raises an exception. Checking a password against a SCRAM verifier (method ``password``), or
+    the first exchange with a password stored in plain text, takes 1 to 3 ms for PostgreSQL's 4,096 iterations.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        user: str,
+        secret: Secret | None,
+        *,
+        nonce: bytes,
+        salt: bytes,
+        verifiers: Verifiers,
+        binding: bytes | None,
+        encrypted: bool,
+    ) -> None:
+        if len(nonce) < scram.NONCE_LENGTH or len(salt) < codes.MD5_SALT:
+            raise ValueError(f"expected a nonce of {scram.NONCE_LENGTH} bytes and a salt of {codes.MD5_SALT} at least")
+        self.to_client: list[bytes] = []
+        self.outcome: Proven | Failed | None = None
+        self._user = user
+        self._secret = secret
+        self._nonce = nonce
+        self._salt = salt[: codes.MD5_SALT]
+        self._verifiers = verifiers
+        self._binding = binding
+        self._scram: ScramServer | None = None
+        self._answer = self._begin(method, encrypted=encrypted)
+
+    def feed(self, body: bytes) -> None:
+        """Take the body of the client's next 'p' message."""
+        if self.outcome is not None:
+            self._violation("a message behind the end of the authentication", "unexpected authentication message")
+            return
+        try:
+            self._answer(body)
+        except ScramViolationError as violation:
+            self.outcome = Failed(str(violation), violation.fault)
+        except DerivationError as problem:
+            self.outcome = Failed(f"the user's stored verifier cannot be used with a password in clear text: {problem}")
+
+    def _begin(self, method: Method, *, encrypted: bool) -> Callable[[bytes], None]:
+        """Ask what the method asks, and return what takes the answer."""
+        if method is Method.PASSWORD:
+            if not encrypted:
+                self.outcome = Failed(
+                    "a password in clear text is refused on a connection that is not encrypted: "
+                    "let the client use TLS, or use method scram-sha-256",
+                    Fault("28000", "a password is only accepted over an encrypted connection"),
+                )
+            else:
+                self.to_client.append(codes.request(codes.CLEARTEXT_PASSWORD))
+            return self._take_password
+        if method is Method.MD5 and isinstance(self._secret, Md5Hash | Password):
+            self.to_client.append(codes.request(codes.MD5_PASSWORD, self._salt))
+            return self._take_md5
+        offer = [scram.MECHANISM] if self._binding is None else [scram.MECHANISM_PLUS, scram.MECHANISM]
+        self.to_client.append(codes.request(codes.SASL, b"\0".join(offer) + b"\0\0"))
+        return self._take_sasl_choice
+
+    def _take_sasl_choice(self, body: bytes) -> None:
+        """SASLInitialResponse: the mechanism's name, and the first message where the client has sent one with it."""
+        if len(body) > MAX_SASL:
+            self._violation("a SASL message that is too long", "invalid message length")
+            return
+        name, terminator, rest = body.partition(b"\0")
+        length = struct.calcsize("!i")
+        if not terminator or len(rest) < length:
+            self._violation("a SASL message cut short", "invalid message format")
+            return
+        plus = name == scram.MECHANISM_PLUS and self._binding is not None
+        if not plus and name != scram.MECHANISM:
+            self._violation("a SASL mechanism not offered", "client selected an invalid SASL authentication mechanism")
+            return
+        (announced,) = struct.unpack_from("!i", rest)
+        self._scram = ScramServer(self._verifier(), plus=plus, nonce=self._nonce, binding=self._binding)
+        if announced == -1 and len(rest) == length:
+            self.to_client.append(codes.request(codes.SASL_CONTINUE))
+            self._answer = self._take_scram_first
+        elif announced == len(rest) - length:
+            self._take_scram_first(rest[length:])
+        else:
+            self._violation("a SASL message of another length than announced", "invalid message format")
+
+    def _take_scram_first(self, body: bytes) -> None:
+        if len(body) > MAX_SASL:
+            self._violation("a SASL message that is too long", "invalid message length")
+        elif self._scram is not None:
+            self.to_client.append(codes.request(codes.SASL_CONTINUE, self._scram.challenge(body)))
+            self._answer = self._take_scram_final
+
+    def _take_scram_final(self, body: bytes) -> None:
+        if len(body) > MAX_SASL:
+            self._violation("a SASL message that is too long", "invalid message length")
+            return
+        verified = self._scram.verify(body) if self._scram is not None else None
+        doomed = self._doom()
+        if doomed is not None or verified is None:
+            self.outcome = Failed(doomed or "wrong password")
+            return
+        keys, final = verified
+        self.to_client.append(codes.request(codes.SASL_FINAL, final))
+        # Keys of a verifier of our own making open nothing at the server; the password they were made from does.
+        self.outcome = Proven(password=self._secret.text) if isinstance(self._secret, Password) else Proven(keys=keys)
+
+    def _take_md5(self, body: bytes) -> None:
+        sent = self._password_in(body)
+        if sent is None:
+            return
+        known = self._secret
+        stored = secret.hash_md5(known.octets, self._user) if isinstance(known, Password) else known
+        if not isinstance(stored, Md5Hash) or not hmac.compare_digest(sent, secret.answer_md5(stored, self._salt)):
+            self.outcome = Failed("wrong password")
+        elif isinstance(known, Password):
+            self.outcome = Proven(password=known.text)
+        else:
+            self.outcome = Proven(md5=stored.text)
+
+    def _take_password(self, body: bytes) -> None:
+        """Check a password in clear text; keys are derived whatever is stored, so that time tells nothing."""
+        sent = self._password_in(body)
+        if sent is None:
+            return
+        known = self._secret
+        verifier = known if isinstance(known, Verifier) else self._verifiers.mock(self._user)
+        keys = scram.derive_keys(sent, verifier.salt, verifier.iterations)
+        fits = hmac.compare_digest(keys.stored_key, verifier.stored_key)
+        text = sent.decode(errors="surrogateescape")
+        match known:
+            case Verifier() if fits:
+                self.outcome = Proven(keys=keys, password=text)
+            case Md5Hash() if hmac.compare_digest(secret.hash_md5(sent, self._user).text, known.text):
+                self.outcome = Proven(md5=known.text, password=text)
+            case Password() if hmac.compare_digest(sent, known.octets):
+                self.outcome = Proven(password=known.text)
+            case _:
+                self.outcome = Failed(_UNKNOWN if known is None else "wrong password")
+
+    def _password_in(self, body: bytes) -> bytes | None:
+        """Return the password of a PasswordMessage, None (and an outcome) where it is malformed or empty."""
+        if not 0 < len(body) <= MAX_PASSWORD or body.find(b"\0") != len(body) - 1:
+            self._violation("a malformed password message", "invalid password packet size")
+            return None
+        if len(body) == 1:
+            self.outcome = Failed("empty password", Fault("28P01", "empty password returned by client"))
+            return None
+        return body[:-1]
+
+    def _verifier(self) -> Verifier:
+        """Return what a SCRAM proof is checked by: the stored verifier, one made of the password, or a mock."""
+        match self._secret:
+            case Verifier():
+                return self._secret
+            case Password():
+                return self._verifiers.of(self._user, self._secret)
+            case _:
+                return self._verifiers.mock(self._user)
+
+    def _doom(self) -> str | None:
+        """Return why no proof can succeed, None where one can."""
+        if self._secret is None:
+            return _UNKNOWN
+        if isinstance(self._secret, Md5Hash):
+            return (
+                "an md5 hash is stored of the user, which SCRAM cannot be checked by: "
+                "set the password anew with password_encryption = 'scram-sha-256', or use method md5"
+            )
+        return None
+
+    def _violation(self, what: str, told: str) -> None:
+        self.outcome = Failed(f"protocol violation: {what}", Fault(_VIOLATION, told))
+
+
+_UNKNOWN: Final = "no such user, no password, or the password has expired"
