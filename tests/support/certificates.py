@@ -47,13 +47,19 @@ class Authority:
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         self._key = _make_key(kind)
         self.root = directory / "root.pem"
-        certificate = _sign(
-            self._builder(self._name, self._key)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False),
-            self._key,
+        self.root.write_bytes(self._vouch_for(self._name, self._key))
+
+    def between(self, name: str) -> "Authority":
+        """Return an authority that this one vouches for; its ``root`` belongs behind the certificates it signs."""
+        other = Authority(self.directory / name, name)
+        other.root.write_bytes(self._vouch_for(other._name, other._key))
+        return other
+
+    def _vouch_for(self, name: x509.Name, key: Any) -> bytes:
+        builder = self._builder(name, key).add_extension(
+            x509.BasicConstraints(ca=True, path_length=None), critical=True
         )
-        self.root.write_bytes(certificate.public_bytes(Encoding.PEM))
+        return _sign(builder, self._key).public_bytes(Encoding.PEM)
 
     def server(self, *hosts: str, name: str = "server", **how: Any) -> Identity:
         """Issue a server's certificate for names and IP addresses. ``how``: see ``issue``."""

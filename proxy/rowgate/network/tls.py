@@ -57,6 +57,9 @@ class Tls:
             TlsError: the host's name can be none, or the context checks a name and none is given.
 
         """
+        if context.check_hostname and not hostname:
+            # Python would compare the certificate with nothing, and accept it.
+            raise TlsError("the server's certificate is to be checked against a host's name, and none is given")
         self._incoming = ssl.MemoryBIO()
         outgoing = ssl.MemoryBIO()
         try:
@@ -90,10 +93,10 @@ class Tls:
 
         """
         length = len(data)
-        if length <= MAX_PIECE:
+        if length <= PIECE:
             return self._receive(data)
         view = memoryview(data)
-        return b"".join([self._receive(view[at : at + MAX_PIECE]) for at in range(0, length, MAX_PIECE)])
+        return b"".join([self._receive(view[at : at + PIECE]) for at in range(0, length, PIECE)])
 
     def _receive(self, piece: bytes | memoryview) -> bytes:
         if self.closed:
@@ -108,7 +111,7 @@ class Tls:
             # Nothing is left inside OpenSSL once nothing is left outside: it takes one record at a time. Asking in vain
             # costs an exception.
             while incoming.pending:
-                part = self._decrypt(MAX_RECORD)
+                part = self._decrypt(RECORD)
                 if not part:
                     self.closed = True
                     break
@@ -137,7 +140,7 @@ class Tls:
             raise TlsError("nothing can be sent before the TLS handshake is over")
         length = len(data)
         try:
-            if length > MAX_PIECE:
+            if length > PIECE:
                 self._send_pieces(data)
             elif length:
                 self._encrypt(data)
@@ -147,8 +150,8 @@ class Tls:
     def _send_pieces(self, data: bytes) -> None:
         self._sealed.append(self._drain())
         view = memoryview(data)
-        for at in range(0, len(data), MAX_PIECE):
-            self._encrypt(view[at : at + MAX_PIECE])
+        for at in range(0, len(data), PIECE):
+            self._encrypt(view[at : at + PIECE])
             self._sealed.append(self._drain())
 
     def take(self) -> bytes:

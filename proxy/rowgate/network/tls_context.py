@@ -119,16 +119,18 @@ def _load_authorities(context: ssl.SSLContext, path: Path) -> None:
 
 
 def _read_certificates(path: Path) -> list[x509.Certificate]:
+    octets = _read(path, "certificate")
     try:
-        return x509.load_pem_x509_certificates(_read(path, "certificate"))
+        return x509.load_pem_x509_certificates(octets)
     except ValueError:
         raise TlsFileError(f"{path}: no certificate can be read in it, expected PEM (BEGIN CERTIFICATE)") from None
 
 
 def _read_key(path: Path) -> Any:
     _check_access(path)
+    octets = _read(path, "key")
     try:
-        return load_pem_private_key(_read(path, "key"), None)
+        return load_pem_private_key(octets, None)
     except TypeError:
         raise TlsFileError(f"{path}: the key has a pass phrase, which nobody can type here: store it without") from None
     except (ValueError, UnsupportedAlgorithm):
