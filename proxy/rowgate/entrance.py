@@ -166,13 +166,12 @@ class Entrance:
         if sqlstate == CANNOT_CONNECT_NOW and visit.servers is not None and visit.address is not None:
             visit.servers.failed(visit.address)
         if self._settings.auth is not None and sqlstate.startswith("28") and visit.route is not None:
-            self._emit(
-                happened.ServerLoginFailed(
-                    upstream=str(visit.address),
-                    user=visit.route.user or (visit.startup.user if visit.startup is not None else ""),
-                    sqlstate=sqlstate,
-                )
-            )
+            self._tell_login(visit, f"the server refused it ({sqlstate})")
+
+    def login_failed(self, link: Link, what: str) -> None:
+        """The server asks for what the proxy cannot prove: refuse the client, in words that tell it nothing."""
+        self._tell_login(link.visit, what)
+        self.refuse(link, INVALID_AUTHORISATION, "the proxy could not log in at the server", what)
 
     def refuse(self, link: Link, sqlstate: str, reason: str, inside: str = "") -> None:
         """Turn a client away; ``inside`` is for the operator alone."""
@@ -216,6 +215,12 @@ class Entrance:
         return visit.source if visit is not None else None
 
     # Inside
+
+    def _tell_login(self, visit: Visit, error: str) -> None:
+        user = visit.route.user if visit.route is not None else ""
+        if not user and visit.startup is not None:
+            user = visit.startup.user
+        self._emit(happened.ServerLoginFailed(upstream=str(visit.address), user=user, error=error))
 
     def _count_source(self, link: Link, visit: Visit) -> bool:
         visit.counted_as = self.quotas.enter(visit.source)
@@ -303,7 +308,8 @@ class Entrance:
                 self.refuse(link, UNREACHABLE, "the server's certificate is of no use for SCRAM", str(problem))
                 return
             nonce = secrets.token_bytes(NONCE_OCTETS)
-            link.admission.log_in(ServerExchange(user, shown, nonce=nonce, binding=binding))
+            private = connected.tls is not None or bool(connected.address.path)
+            link.admission.log_in(ServerExchange(user, shown, nonce=nonce, binding=binding, private=private))
         link.connect(connected, self._packet(visit, user, terminated=proven is not None))
 
     def _packet(self, visit: Visit, user: str, *, terminated: bool) -> bytes:

@@ -231,6 +231,10 @@ class Worker:
         """The server has refused a session."""
         self.entrance.server_refused(link, sqlstate)
 
+    def login_failed(self, link: Link, what: str) -> None:
+        """The proxy could not log in at the server."""
+        self.entrance.login_failed(link, what)
+
     def cancel_wanted(self, link: Link, request: CancelRequest) -> None:
         """Pass a client's cancel to the session it names; one that names none is dropped, as the server does."""
         target = self.cancels.target(request, self.entrance.source_of(link))

@@ -344,15 +344,15 @@ class ServerUnreachable(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerLoginFailed(Event):
-    """The server did not accept a session whose client the proxy had authenticated: their passwords differ, say."""
+    """The proxy could not log in at the server for a client that it had authenticated: their passwords differ, say."""
 
     severity: ClassVar[Severity] = Severity.ALERT
-    repeats_by: ClassVar[tuple[str, ...] | None] = ("upstream", "user", "sqlstate")
+    repeats_by: ClassVar[tuple[str, ...] | None] = ("upstream", "user", "error")
 
     upstream: str
     user: str
     """At the server."""
-    sqlstate: str
+    error: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from rowgate.authentication.frontend import Failed, Proven
 from rowgate.network.dialler import Connected
 from rowgate.network.outlet import Outlet
 from rowgate.network.tls import Tls, TlsError
-from rowgate.session.admission import MAX_AUTHENTICATION, Admission
+from rowgate.session.admission import MAX_AUTHENTICATION, Admission, LoginError
 from rowgate.session.commands import CancelStatement, EndSession, Report
 from rowgate.session.denial import fatal
 from rowgate.session.reception import Reception, TlsBegun, refusal
@@ -56,6 +56,10 @@ class Owner(Protocol):
 
     def server_refused(self, link: "Link", sqlstate: str) -> None:
         """The server has answered the start-up with an error, which the client has been told."""
+        ...
+
+    def login_failed(self, link: "Link", what: str) -> None:
+        """The server asks the proxy for what it cannot prove: refuse the client."""
         ...
 
     def server_vanished(self, link: "Link") -> None:
@@ -366,6 +370,9 @@ class Link:
             admission.from_server(data)
         except StartupError as error:
             self._refuse(error)
+            return
+        except LoginError as problem:
+            self.owner.login_failed(self, str(problem))
             return
         self._pump_admission()
         if admission.refused:

@@ -33,6 +33,11 @@ MAX_AUTHENTICATION: Final = 65_535
 # What the server sends before its first ReadyForQuery: an error, parameters, a key.
 MAX_GREETING_MESSAGE: Final = 1024 * 1024
 
+
+class LoginError(Exception):
+    """The server asks for what the proxy cannot prove to it; the message says what, for the operator alone."""
+
+
 KeyMaker = Callable[[int, bytes], bytes]
 
 
@@ -114,7 +119,8 @@ class Admission:
         """Take the server's greeting up to and including its first ReadyForQuery.
 
         Raises:
-            StartupError: a message of impossible length, or a login that cannot be answered.
+            StartupError: a message of impossible length.
+            LoginError: the server asks for what cannot be proven to it.
 
         """
         self._from_server += data
@@ -166,7 +172,7 @@ class Admission:
             try:
                 answer = self._login.feed(body)
             except AuthenticationError as problem:
-                raise StartupError(str(problem), "28000") from None
+                raise LoginError(str(problem)) from None
             if answer is not None:
                 self.to_server.append(answer)
             if not self._login.done:
