@@ -100,15 +100,16 @@ def test_byte_by_byte_from_the_first_hello(identity: Identity) -> None:
     assert client.version == server.version != ""
 
 
-def test_text_behind_the_handshake_is_returned_with_it(identity: Identity) -> None:
+@pytest.mark.parametrize("text", [b"Q", TEXT], ids=["a byte", "much"])
+def test_text_behind_the_handshake_is_returned_with_it(identity: Identity, text: bytes) -> None:
     client, server = ours_as_client(), ours_as_server(identity)
     client.start()
     while not client.established:
         server.receive(client.take())
         client.receive(server.take())
-    client.send(TEXT)
+    client.send(text)
     assert not server.established
-    assert server.receive(client.take()) == TEXT
+    assert server.receive(client.take()) == text
     assert server.established
 
 

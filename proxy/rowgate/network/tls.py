@@ -148,7 +148,6 @@ class Tls:
             raise self._failure(error) from None
 
     def _send_pieces(self, data: bytes) -> None:
-        self._sealed.append(self._drain())
         view = memoryview(data)
         for at in range(0, len(data), PIECE):
             self._encrypt(view[at : at + PIECE])
