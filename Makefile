@@ -13,11 +13,13 @@ PYTEST := $(BIN)/pytest -n 2 --dist loadfile
 CORE := $(wildcard $(addprefix tests/,wire session metering guards ledger sql journal))
 # What tests compare with and no wheel brings.
 POSTGRES_15 := /usr/lib/postgresql/15/bin/postgres
+# PostgreSQL's own tests, from the source package of the machine's Debian mirror.
+POSTGRES_SUITE := build/postgres-suite
 CREATE_CLUSTER := /etc/postgresql-common/createcluster.conf
 LOCK := $(BIN)/pip-compile --quiet --no-config --generate-hashes --allow-unsafe --strip-extras --no-header \
         --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options --annotation-style=line
 
-.PHONY: help demo test test-compiled test-pure lint types contracts build bench lock schema clean
+.PHONY: help demo test test-compiled test-pure postgres-tests lint types contracts build bench lock schema clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 20
@@ -32,6 +34,9 @@ test-compiled: build $(POSTGRES_15)
 
 test-pure: build
 	ROWGATE_PURE=1 $(PYTEST) $(CORE)
+
+postgres-tests: build $(POSTGRES_15) $(POSTGRES_SUITE)/version ## PostgreSQL's own tests, directly and through the proxy
+	$(PYTEST) tests/postgres
 
 lint: $(SETUP) ## Format and lint
 	$(BIN)/ruff format --check
@@ -80,6 +85,9 @@ $(POSTGRES_15):
 	@$(call apt-install,postgresql-common)
 	@test ! -w $(CREATE_CLUSTER) || sed -i -E 's/^#?create_main_cluster.*/create_main_cluster = false/' $(CREATE_CLUSTER)
 	@$(call apt-install,postgresql-15)
+
+$(POSTGRES_SUITE)/version: tests/postgres/fetch_suite.py | $(SETUP) $(POSTGRES_15)
+	$(BIN)/python $< $(POSTGRES_SUITE)
 
 # $(call apt-install,package): install a package of Debian's, or say what is missing and go on.
 define apt-install
