@@ -65,8 +65,8 @@ MAX_NAMES: Final = 8 * 1024
 # Named statements, and portals, one session may keep.
 MAX_NAMED: Final = 20_000
 
-# Replies the server may owe one session; beyond it the client waits, as it would for a full socket.
-MAX_PENDING: Final = 100_000
+# Replies the server may owe one session, some 600 bytes each; beyond it the client waits, as for a full socket.
+MAX_PENDING: Final = 10_000
 
 # What a FunctionCall message is: one value, from code we do not see. It cannot end a transaction.
 CALLED_FUNCTION: Final = Statement("<function call>", (Part("function", bound=1),))
@@ -211,10 +211,12 @@ class ClientStream:
         conversation = self.conversation
         if conversation.blocked():
             return GATED
-        if kind == QUERY:
-            return self._query(position, whole, now)
         if kind == COPY_DATA:
             return FORWARD
+        if kind == QUERY:
+            if conversation.replies.length >= MAX_PENDING:
+                return GATED
+            return self._query(position, whole, now)
         if whole != HEADER_SIZE and kind in (SYNC, FLUSH, COPY_DONE, TERMINATE):
             # The server would answer these with an error of a kind that depends on where it is; no driver sends them.
             self._violation(position, f"invalid length {whole - 1} of frontend message type {chr(kind)!r}, expected 4")
