@@ -19,6 +19,7 @@ from support.core_messages import (
     complete,
     copy_data,
     describe,
+    describe_statement,
     error,
     errors,
     execute,
@@ -33,7 +34,7 @@ from support.core_messages import (
     rows,
     split,
 )
-from support.playbook import CUSTOMERS, ENFORCE, ENTITIES, LOG, Playbook, limit
+from support.playbook import CUSTOMERS, ENFORCE, ENTITIES, LOG, MONITOR, ORDERS, Playbook, limit
 
 READ = "SELECT id FROM customers"
 WRITE = "INSERT INTO log VALUES (1)"
@@ -380,6 +381,31 @@ def test_a_copy_in_a_text_that_cannot_be_read_does_not_hang() -> None:
     assert kinds(book.to_client())[-2:] == "CZ"
 
 
+def test_a_monitor_asks_the_server_nothing_of_its_own() -> None:
+    """Whose rows a portal gives is then known from what the client had described, or it could be anybody's."""
+    book = Playbook(MONITOR + ENTITIES + limit("rows(customer)", "5"))
+    book.client(parse(READ, "s"), describe_statement("s"), SYNC)
+    book.server(PARSED, message("t", b"\0\0"), row_description(ORDERS), ready())
+    book.to_client(), book.to_server()
+    use = bind("", "s") + execute() + SYNC
+    answer = BOUND + rows(7) + complete("SELECT 7") + ready()
+    book.client(use).says_to_server(use).server(answer).says_to_client(answer)
+    assert book.journal.records[-1].beyond == 0  # orders are no customers
+    undescribed = parse(READ) + bind() + execute() + SYNC
+    book.client(undescribed).says_to_server(undescribed)
+    book.server(PARSED + answer).says_to_client(PARSED + answer)
+    assert book.journal.records[-1].beyond == 2  # seven who could be customers, where five would have passed
+
+
+def test_a_monitor_flushes_nothing_of_its_own() -> None:
+    """Text whose reading a setting on its way may change is read as well as it can be; nothing waits for an answer."""
+    book = Playbook(MONITOR + limit())
+    group = (
+        parse("SET standard_conforming_strings = off") + bind() + execute() + parse("SELECT '\\'") + bind() + execute()
+    )
+    book.client(group + SYNC).says_to_server(group + SYNC)
+
+
 def test_closing_and_describing_pass() -> None:
     book = Playbook(CUSTOMER_LIMIT)
     group = parse("SELECT 1", "s") + message("D", b"Ss\0") + message("C", b"Ss\0") + message("C", b"Pp\0") + SYNC
@@ -394,7 +420,7 @@ def test_a_name_given_in_a_group_that_may_still_fail_waits_to_be_used() -> None:
     book.client(parse(READ, "s"), SYNC).server(PARSED, ready())
     book.to_client(), book.to_server()
     book.client(parse("SELEC"), close_statement("s"), parse("SELECT 1", "s"), SYNC, bind("", "s"), execute(), SYNC)
-    assert kinds(book.to_server()) == "PCPSH"
+    assert kinds(book.to_server()) == "PCPS"  # its Sync brings the answers: a Flush would only be one message more
     book.server(error("42601"), ready())
     book.to_client()
     cut_at_five(book)

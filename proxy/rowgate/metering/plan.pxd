@@ -15,5 +15,6 @@ cdef class Plan:
     cdef public bint caps_enforced
     cdef public str hint
     cdef public bint enforced
+    cdef public bint entities_enforced
     cdef public bint undeniable
     cdef public bint provisional

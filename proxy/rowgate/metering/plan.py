@@ -12,8 +12,9 @@ UNBOUNDED: Final = 1 << 60
 class Plan:
     """What the guards granted: the accounts a statement spends from, its own caps, or its denial.
 
-    ``entity_accounts`` are charged only for results that may hold the entity's rows; ``enforced`` says whether anything
-    here can stop a result, which decides if the session must be able to undo it.
+    ``entity_accounts`` are charged only for results that may hold the entity's rows, and ``entities_enforced`` says
+    whether one of them is more than watched; ``enforced`` says whether anything here can stop a result, which decides
+    if the session must be able to undo it.
     """
 
     __slots__ = (
@@ -21,6 +22,7 @@ class Plan:
         "caps_rule",
         "denial",
         "enforced",
+        "entities_enforced",
         "entity_accounts",
         "hint",
         "max_octets",
@@ -48,6 +50,7 @@ class Plan:
         self.caps_enforced = False
         self.hint = ""
         self.enforced = False
+        self.entities_enforced = False
         # Ends or unwinds a transaction: must pass, and so is not counted either.
         self.undeniable = False
         # A guard has failed: the denial holds for this once, and the guard is asked again.

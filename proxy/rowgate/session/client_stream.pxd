@@ -63,6 +63,8 @@ cdef class ClientStream:
     cdef int _bind(self, long long position, long long whole) except -1
     @cython.locals(conversation=Conversation, name=bytes, reply=Reply, portal=Portal)
     cdef int _describe(self, long long position, long long whole, double now) except -1
+    @cython.locals(conversation=Conversation, statement=Statement, plan=Plan)
+    cdef _learn(self, Reply reply, bytes name)
     @cython.locals(ambient=Charge)
     cdef object _may_describe(self, double now)
     cdef int _deny_describe(self, long long position, object refusal, double now) except -1

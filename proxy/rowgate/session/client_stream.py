@@ -32,6 +32,7 @@ from rowgate.session.kinds import (
     SYNC_REPLY,
     WAIT,
 )
+from rowgate.session.replies import Reply
 from rowgate.session.starter import Starter, leaves_transaction
 from rowgate.sql.statement import UNKNOWN, Part, Statement
 from rowgate.verdict import FEATURE_NOT_SUPPORTED, PROGRAM_LIMIT_EXCEEDED, PROTOCOL_VIOLATION, Denial
@@ -419,6 +420,8 @@ class ClientStream:
             conversation.statements.pop(next(iter(conversation.statements)))
         conversation.statements[name] = statement
         conversation.statement_groups[name] = conversation.group
+        if conversation.descriptions:
+            conversation.descriptions.pop(name, None)
         return FORWARD
 
     def _bind(self, position: int, whole: int) -> int:
@@ -435,13 +438,15 @@ class ClientStream:
         name = self._data[body:middle]
         prepared = self._data[middle + 1 : last]
         if conversation.is_uncertain(conversation.statement_groups.get(prepared, -1)):
-            return self._gate_flushed(position)
+            return GATED  # until the Sync of that group is answered, which needs no Flush
         if name and len(conversation.portals) >= MAX_NAMED:
             self._fatal(position, PROGRAM_LIMIT_EXCEEDED, f"more than {MAX_NAMED} portals in one session")
             return REPLACED
         conversation.replies.push(BIND_REPLY, PASS).undo = (name, conversation.portals.get(name))
         portal = conversation.portals[name] = Portal(conversation.statements.get(prepared, UNKNOWN))
         portal.group = conversation.group
+        if conversation.descriptions:
+            portal.prepared = conversation.descriptions.get(prepared)
         return FORWARD
 
     def _describe(self, position: int, whole: int, now: float) -> int:
@@ -461,7 +466,20 @@ class ClientStream:
             if portal is not None:
                 reply.portal = portal
                 portal.described = True
+        elif name in conversation.statements:
+            self._learn(reply, name)
         return FORWARD
+
+    def _learn(self, reply: Reply, name: bytes) -> None:
+        """Keep what the server says of a prepared statement, where it is of use: an entity is watched."""
+        conversation = self.conversation
+        statement = conversation.statements[name]
+        plan = conversation.plan_of(statement)
+        if not plan.entity_accounts or plan.entities_enforced:
+            return
+        if len(conversation.descriptions) >= MAX_NAMED:
+            conversation.descriptions.clear()
+        reply.portal = conversation.descriptions[name] = Portal(statement)
 
     def _may_describe(self, now: float) -> Denial | None:
         """A description is text, and text counts: return why there is none, once the limit on bytes is used up."""
@@ -513,7 +531,7 @@ class ClientStream:
         name = self._data[position + HEADER_SIZE : end]
         portal: Portal = conversation.portals.get(name) or Portal(UNKNOWN)
         if conversation.is_uncertain(portal.group):
-            return self._gate_flushed(position)
+            return GATED
         statement = portal.statement
         plan = conversation.plan_of(statement)
         execution = self.starter.execution(statement, plan, portal)
@@ -546,9 +564,12 @@ class ClientStream:
         return FORWARD
 
     def _must_describe(self, portal: Portal, plan: Plan) -> bool:
-        """Return whether it matters whose rows the portal gives, and nobody has asked the server yet."""
+        """Return whether it matters whose rows the portal gives, and nobody has asked the server yet.
+
+        What is only watched makes nobody ask: a monitor adds no byte.
+        """
         statement = portal.statement
-        if portal.described or not plan.entity_accounts:
+        if portal.described or not plan.entities_enforced:
             return False
         return statement.rows_possible and not statement.reads_nobody
 
@@ -618,7 +639,7 @@ class ClientStream:
     def _delicate(self, position: int, text: bytes) -> bool:
         """Return whether how the server will read this text may depend on a statement that is still on its way."""
         conversation = self.conversation
-        if not conversation.unsettled or conversation.replies.head is None:
+        if conversation.watching or not conversation.unsettled or conversation.replies.head is None:
             return False
         if text.isascii() and b"\\" not in text:
             return False

@@ -22,6 +22,7 @@ cdef class Conversation:
     cdef public Services services
     cdef public object judge
     cdef public dict plans
+    cdef public bint watching
     cdef public object definition
     cdef public str nonce
     cdef public list to_client
@@ -30,6 +31,7 @@ cdef class Conversation:
     cdef public ReplyQueue replies
     cdef public dict statements
     cdef public dict portals
+    cdef public dict descriptions
     cdef public int transaction
     cdef public bint maybe_in_transaction
     cdef public bint skipping

@@ -24,9 +24,13 @@ DENIAL_DELAY: Final = 0.05
 
 
 class Judge(Protocol):
-    """Plans statements for one subject under one policy; ``plans`` are those made so far, bounded by the judge."""
+    """Plans statements for one subject under one policy.
+
+    ``plans`` are those made so far, bounded by the judge; ``enforces`` says whether the policy stops anybody at all.
+    """
 
     plans: dict[Statement, Plan]
+    enforces: bool
 
     def plan(self, statement: Statement) -> Plan:
         """Return the plan; never raises, a failing guard is a denial."""
@@ -105,6 +109,8 @@ class Conversation:
         self.services = services
         self.judge = judge
         self.plans = judge.plans
+        # Nothing can be stopped: no byte is added either, even where what is recorded is less exact for it.
+        self.watching = not judge.enforces
         self.definition = definition
         self.nonce = nonce
         self.to_client: list[bytes] = []
@@ -113,6 +119,8 @@ class Conversation:
         self.replies = ReplyQueue()
         self.statements: dict[bytes, Statement] = {}
         self.portals: dict[bytes, Portal] = {}
+        # Whose rows a prepared statement gave when the client last had it described: for what is only watched.
+        self.descriptions: dict[bytes, Portal] = {}
         self.transaction = IDLE
         # True while the transaction's state is not known to be "none": a BEGIN is on its way, or Z has said so.
         self.maybe_in_transaction = False
@@ -153,6 +161,7 @@ class Conversation:
         """Take another judge: the policy has changed; what runs keeps the plan it has."""
         self.judge = judge
         self.plans = judge.plans
+        self.watching = not judge.enforces
 
     def set_parameter(self, name: str, value: str) -> None:
         """Follow what the server reports about how it reads SQL (ParameterStatus)."""
@@ -227,6 +236,7 @@ class Conversation:
 
     def distrust_names(self, instead: Statement) -> None:
         """A statement that may redefine names is on its way: what they stood for is not what they stand for."""
+        self.descriptions.clear()
         self.statements = {name: instead if name else known for name, known in self.statements.items()}
         self.portals = {name: Portal(instead) if name else known for name, known in self.portals.items()}
         reply = self.replies.head

@@ -12,6 +12,7 @@ cdef class Portal:
     cdef public bint described
     cdef public long long group
     cdef public object counted
+    cdef public Portal prepared
 
 @cython.final
 @cython.freelist(64)

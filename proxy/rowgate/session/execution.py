@@ -10,10 +10,11 @@ from rowgate.verdict import Denial
 class Portal:
     """A portal the client has bound: its statement, what it has given so far, and whose rows its result holds.
 
-    ``counted`` are the entity accounts its RowDescription names; None until the server has described it.
+    ``counted`` are the entity accounts its RowDescription names; None until the server has described it. ``prepared``
+    is what the client has learnt of the statement it was bound from, None if nothing.
     """
 
-    __slots__ = ("counted", "described", "group", "octets", "rows", "statement")
+    __slots__ = ("counted", "described", "group", "octets", "prepared", "rows", "statement")
 
     def __init__(self, statement: Statement) -> None:
         self.statement = statement
@@ -22,6 +23,7 @@ class Portal:
         self.described = False
         self.group = -1  # of its Bind: which of the client's groups
         self.counted: tuple[Account, ...] | None = None
+        self.prepared: Portal | None = None
 
 
 class Execution:

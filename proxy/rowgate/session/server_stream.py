@@ -238,6 +238,9 @@ class ServerStream:
             accounts = ()
         elif portal is not None and portal.counted is not None:
             accounts = portal.counted
+        elif portal is not None and portal.prepared is not None and not execution.plan.entities_enforced:
+            # It may have come to mean another table since; to be sure would take a Describe of our own.
+            accounts = portal.prepared.counted if portal.prepared.counted is not None else accounts
         if accounts:
             execution.charge.count_entity(accounts)
 
