@@ -1,0 +1,15 @@
+"""The ways on which a driver's program reaches the server: directly, through a monitor, through an enforcing proxy."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from drivers.ways import Ways
+from rowgate.demo.postgres import ThrowawayPostgres
+
+
+@pytest.fixture(scope="session")
+def ways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ways]:
+    """A server of the drivers' own, and all ways to it; nothing but their programs changes what is in it."""
+    with ThrowawayPostgres({"autovacuum": "off", "timezone": "UTC"}) as server, Ways(server, tmp_path_factory) as ways:
+        yield ways
