@@ -134,10 +134,11 @@ def test_what_cannot_be_answered_says_what_and_what_to_do(proven: Proven, reques
         login(proven, private=True).feed(request_body)
 
 
-def test_another_verifier_at_the_server_is_named() -> None:
-    other = scram.derive_keys(b"right", b"other salt", 4096)
+@pytest.mark.parametrize(("salt", "iterations"), [(b"other salt", 4096), (SALT, 5000)])
+def test_another_verifier_at_the_server_is_named(salt: bytes, iterations: int) -> None:
+    other = scram.derive_keys(b"right", salt, iterations)
     with pytest.raises(AuthenticationError, match="another SCRAM verifier of the user than the one the client proved"):
-        scram_login(Proven(keys=KEYS), Verifier(4096, b"other salt", other.stored_key, other.server_key))
+        scram_login(Proven(keys=KEYS), Verifier(iterations, salt, other.stored_key, other.server_key))
 
 
 def test_a_server_cannot_make_us_derive_for_ever() -> None:

@@ -213,7 +213,7 @@ def test_absurd_iterations_of_a_verifier_do_not_stop_the_world() -> None:
         (b"right", "08P01", "invalid password packet size"),
         (b"right\0\0", "08P01", "invalid password packet size"),
         (b"ri\0ght\0", "08P01", "invalid password packet size"),
-        (b"r" * 4096 + b"\0", "08P01", "invalid password packet size"),
+        (b"r" * 4096 + b"\0", "08P01", "invalid message length"),
     ],
 )
 def test_a_malformed_password_message_is_refused(method: Method, body: bytes, sqlstate: str, words: str) -> None:
@@ -282,6 +282,18 @@ def test_a_client_may_send_its_first_message_later() -> None:
     assert said(client) == [struct.pack("!I", codes.SASL_CONTINUE)]
     client.feed(b"n,,n=,r=clientnonce")
     assert said(client)[0].startswith(struct.pack("!I", codes.SASL_CONTINUE) + b"r=clientnonce")
+
+
+def test_a_sasl_message_longer_than_the_server_takes_is_refused_wherever_it_comes() -> None:
+    long = b"n,,n=,r=" + b"x" * 1100
+    initially, later, finally_ = (exchange(VERIFIER) for _ in range(3))
+    initially.feed(initial(long))
+    later.feed(scram.MECHANISM + b"\0" + struct.pack("!i", -1))
+    later.feed(long)
+    proof(finally_, change=lambda final: final.replace(b",p=", b",x=" + b"x" * 1100 + b",p="))
+    for client in (initially, later, finally_):
+        assert isinstance(client.outcome, Failed)
+        assert client.outcome.fault == Fault("08P01", "invalid message length")
 
 
 def test_what_comes_behind_the_end_is_a_failure() -> None:

@@ -227,13 +227,16 @@ async def test_a_restarted_server_is_asked_again_without_a_failure(server: Throw
         assert await query.secret_of("aq_scram") is not None
 
 
-async def test_a_connection_that_died_unnoticed_costs_no_log_in(server: ThrowawayPostgres, owner: Any) -> None:
+async def test_a_connection_that_died_unnoticed_costs_no_log_in(server: ThrowawayPostgres) -> None:
     async with Query(server) as query:
         assert await query.secret_of("aq_scram") is not None
         query.clock.advance(2.0)
-        await owner.execute(
-            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'rowgate auth_query'"
-        )
+        with RawClient(server.port) as killer:  # it blocks the event loop: nothing is noticed before the query is sent
+            killer.start()
+            killer.query(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+                " WHERE application_name = 'rowgate auth_query'"
+            )
         assert await query.secret_of("aq_scram") is not None
 
 
