@@ -74,7 +74,9 @@ class Entrance:
         self.closed = False
         self.quotas = Quotas(settings.max_sessions, settings.max_sessions_per_user, settings.max_sessions_per_source)
         self.keepalive = Keepalive(settings.keepalive_seconds)
-        self._credentials = Credentials(settings.auth_file, _auth_query(settings, clock))
+        self._credentials = Credentials(
+            settings.auth_file, _auth_query(settings, clock), settings.state / "verifiers.key"
+        )
         self._servers = {
             upstream: Servers(upstream, clock, rng, self.keepalive, settings.connect_seconds)
             for upstream in {settings.upstream, *(route.upstream for route in settings.databases.values())}

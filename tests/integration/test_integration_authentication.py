@@ -31,9 +31,9 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DebianPostgres]:
+def server() -> Iterator[DebianPostgres]:
     """A server that asks each user in another way."""
-    with DebianPostgres(tmp_path_factory.mktemp("asking"), HBA) as running:
+    with DebianPostgres(HBA) as running:
         running.execute(
             "set password_encryption = 'md5'",
             f"create role md5_user login password '{PASSWORD}'",

@@ -43,9 +43,9 @@ def identity(authority: Authority) -> Identity:
 
 
 @pytest.fixture(scope="module")
-def encrypted(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[DebianPostgres]:
+def encrypted(authority: Authority) -> Iterator[DebianPostgres]:
     """A server that talks to nobody in plain text."""
-    server = DebianPostgres(tmp_path_factory.mktemp("encrypted"), HBA)
+    server = DebianPostgres(HBA)
     server.make()
     own = authority.server("127.0.0.1", name="database")
     settings = {
@@ -62,7 +62,7 @@ def encrypted(tmp_path_factory: pytest.TempPathFactory, authority: Authority) ->
         server.execute(*roles, f"create role asker superuser login password '{PASSWORD}'")
         yield server
     finally:
-        server.stop("immediate")
+        server.remove()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -185,11 +185,10 @@ def test_scram_is_relayed_where_only_the_server_is_reached_by_tls(tmp_path: Path
 
 
 def test_scram_is_relayed_where_only_the_client_comes_by_tls(tmp_path: Path, identity: Identity) -> None:
-    server = DebianPostgres(tmp_path / "plain")
-    server.directory.mkdir()
-    room = tmp_path / "proxy"
-    room.mkdir()
-    with server, Proxy(room, server.url("").replace("//@", "//"), ADMIT, *_tls(identity)) as proxy:
+    with (
+        DebianPostgres() as server,
+        Proxy(tmp_path, server.url("").replace("//@", "//"), ADMIT, *_tls(identity)) as proxy,
+    ):
         server.execute(f"create role kim login password '{PASSWORD}'")
         for how in ({"sslmode": "require"}, {"sslmode": "require", "sslnegotiation": "direct"}):
             with connect(proxy, **how) as session:

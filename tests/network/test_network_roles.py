@@ -28,7 +28,7 @@ def server(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> It
         "hostssl all shown 127.0.0.1/32 cert",
         "hostnossl all plain 127.0.0.1/32 trust",
     )
-    running = DebianPostgres(tmp_path_factory.mktemp("server"), hba)
+    running = DebianPostgres(hba)
     running.make()
     identity = authority.server(NAME)
     settings = {

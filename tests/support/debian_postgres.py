@@ -4,6 +4,7 @@ import os
 import pwd
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,19 +20,17 @@ ACCOUNT: Final = "postgres"
 
 
 class DebianPostgres:
-    """A server of its own in ``directory``; ``hba`` are lines of pg_hba.conf, ``settings`` of postgresql.conf.
+    """A server of its own; ``hba`` are lines of pg_hba.conf, ``settings`` of postgresql.conf.
 
-    Local sockets are trusted as ``postgres``, so that a test can always set its roles up (:meth:`execute`).
+    Local sockets are trusted as ``postgres``, so that a test can always set its roles up (:meth:`execute`). Its
+    ``directory`` is none of pytest's: those are for one account's eyes, and the server's is another.
     """
 
     def __init__(
-        self,
-        directory: Path,
-        hba: Sequence[str] = ("host all all 127.0.0.1/32 scram-sha-256",),
-        settings: Sequence[str] = (),
+        self, hba: Sequence[str] = ("host all all 127.0.0.1/32 scram-sha-256",), settings: Sequence[str] = ()
     ) -> None:
-        self.directory = directory
-        self.data = directory / "data"
+        self.directory = Path(tempfile.mkdtemp(prefix="rowgate-postgres-"))
+        self.data = self.directory / "data"
         self.port = free_port()
         self._hba = hba
         self._settings = settings
@@ -45,7 +44,7 @@ class DebianPostgres:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop("immediate")
+        self.remove()
 
     @property
     def socket_url(self) -> str:
@@ -103,6 +102,11 @@ class DebianPostgres:
             self._process.wait(30)
             self._process = None
 
+    def remove(self) -> None:
+        """Stop it, and forget what it held."""
+        self.stop("immediate")
+        shutil.rmtree(self.directory)
+
     def reload(self) -> None:
         """Let it read its configuration again."""
         self._run("pg_ctl", "-D", str(self.data), "reload")
@@ -119,9 +123,6 @@ class DebianPostgres:
         if os.geteuid() != 0:
             return []
         account = pwd.getpwnam(ACCOUNT)
-        for path in (self.directory, *self.directory.parents):
-            if path.owner() == "root" and not path.stat().st_mode & 0o001:
-                path.chmod(path.stat().st_mode | 0o011)  # pytest makes its directories for root's eyes only
         os.chown(self.directory, account.pw_uid, account.pw_gid)
         return ["runuser", "-u", ACCOUNT, "--"]
 
