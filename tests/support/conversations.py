@@ -127,7 +127,9 @@ def paired(outer: Iterable[Recording], inner: Iterable[Recording]) -> tuple[list
     Sessions are told by the server's process; refused ones by equal start-up packets, in order. The proxy's own sessions
     on the inner side say so in their application_name.
     """
-    waiting = [one for one in map(conversation_of, inner) if not one.parameter("application_name").startswith("rowgate ")]
+    waiting = [
+        one for one in map(conversation_of, inner) if not one.parameter("application_name").startswith("rowgate ")
+    ]
     pairs: list[Pair] = []
     complaints: list[str] = []
     for one in map(conversation_of, outer):

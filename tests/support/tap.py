@@ -67,7 +67,9 @@ class Tap:
         deadline = time.monotonic() + SETTLE_SECONDS
         for recording in list(self._recordings):
             if not recording.ended.wait(max(0.0, deadline - time.monotonic())):
-                raise TimeoutError(f"a connection is still open; its client has sent {bytes(recording.client[-200:])!r}")
+                raise TimeoutError(
+                    f"a connection is still open; its client has sent {bytes(recording.client[-200:])!r}"
+                )
         return list(self._recordings)
 
     def forget(self) -> None:
@@ -88,7 +90,9 @@ class Tap:
             for connection in (client, server):
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._open.append(connection)
-            back = threading.Thread(target=_pump, args=(server, client, recording.server, self._alter_server), daemon=True)
+            back = threading.Thread(
+                target=_pump, args=(server, client, recording.server, self._alter_server), daemon=True
+            )
             back.start()
             _pump(client, server, recording.client, self._alter_client)
             back.join()

@@ -15,12 +15,18 @@ def say(what: str, value: object) -> None:
 async def statements(connection: asyncpg.Connection) -> None:
     say("people", await connection.fetch("select * from drv_people where id = any($1::int[]) order by id", [1, 2, 3]))
     say("empty", await connection.fetch("select * from drv_people where false"))
-    say("enum", await connection.fetchrow("select $1::drv_mood, row(1, 'x')::drv_pair, array['sad']::drv_mood[]", "fine"))
+    say(
+        "enum",
+        await connection.fetchrow("select $1::drv_mood, row(1, 'x')::drv_pair, array['sad']::drv_mood[]", "fine"),
+    )
     await connection.execute("truncate drv_sink, drv_orders restart identity")
     say("status", await connection.execute("insert into drv_sink select n from generate_series(1, 50) n"))
     say("status", await connection.execute("select 1; select 2; update drv_sink set b = 'x' where a < 3"))
     await connection.executemany("insert into drv_sink values ($1, $2)", [(n, "many") for n in range(200)])
-    say("returned", await connection.fetchmany("insert into drv_sink values ($1) returning a, b", [(n,) for n in range(5)]))
+    say(
+        "returned",
+        await connection.fetchmany("insert into drv_sink values ($1) returning a, b", [(n,) for n in range(5)]),
+    )
     say("plan", await connection.fetch("explain (costs off) select * from drv_view where id = $1", 1))
     await connection.set_type_codec("jsonb", encoder=str, decoder=str, schema="pg_catalog")
     say("jsonb", await connection.fetchval("select profile from drv_people where id = 7"))
@@ -77,7 +83,10 @@ async def transactions(connection: asyncpg.Connection) -> None:
 async def copies(connection: asyncpg.Connection) -> None:
     for form in ("text", "csv", "binary"):
         out = io.BytesIO()
-        say("status", await connection.copy_from_query("select id, name from drv_people order by id", output=out, format=form))
+        say(
+            "status",
+            await connection.copy_from_query("select id, name from drv_people order by id", output=out, format=form),
+        )
         out.seek(0)
         await connection.execute("truncate drv_sink")
         say("status", await connection.copy_to_table("drv_sink", source=out, columns=["a", "b"], format=form))

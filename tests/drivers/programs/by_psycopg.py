@@ -35,7 +35,9 @@ def statements(connection: psycopg.Connection) -> None:
     assert len(rows_as_dicts) == 20
     connection.execute("truncate drv_sink, drv_orders restart identity")
     with connection.cursor() as cursor:
-        cursor.executemany("insert into drv_sink values (%s, %s) returning a", [(n, None) for n in range(20)], returning=True)
+        cursor.executemany(
+            "insert into drv_sink values (%s, %s) returning a", [(n, None) for n in range(20)], returning=True
+        )
         say("returned", [result.fetchone() for result in cursor.results()])
         cursor.execute("update drv_sink set b = 'x' where a < 5 returning *")
         say("updated", (cursor.fetchall(), cursor.statusmessage, cursor.rowcount))
@@ -43,7 +45,12 @@ def statements(connection: psycopg.Connection) -> None:
         say("several", [(result.statusmessage, result.rowcount) for result in cursor.results()])
         say("streamed", list(cursor.stream("select id, name from drv_people order by id limit 50")))
         say("in chunks", sum(1 for _ in cursor.stream("select id from drv_people", size=64)))
-    say("explained", connection.execute("explain (costs off, analyze, timing off, summary off, buffers off) table drv_view").fetchall())
+    say(
+        "explained",
+        connection.execute(
+            "explain (costs off, analyze, timing off, summary off, buffers off) table drv_view"
+        ).fetchall(),
+    )
     say("explained as JSON", connection.execute("explain (format json, costs off) table drv_view").fetchone())
     say("called", connection.execute("select drv_noisy(%s)", (1,)).fetchone())
     connection.commit()
@@ -65,7 +72,13 @@ def cursors(connection: psycopg.Connection) -> None:
         connection.commit()
         assert len(held.fetchall()) == 30
     connection.execute("select * from drv_cursors()")
-    say("refcursor", [connection.execute(sql.SQL("fetch all in {}").format(sql.Identifier(name))).fetchall() for name in ("drv_one", "drv_two")])
+    say(
+        "refcursor",
+        [
+            connection.execute(sql.SQL("fetch all in {}").format(sql.Identifier(name))).fetchall()
+            for name in ("drv_one", "drv_two")
+        ],
+    )
     connection.execute("declare drv_binary binary cursor for select id, name from drv_people order by id")
     say("binary cursor", connection.execute("fetch 3 in drv_binary").fetchall())
     connection.execute("move 10 in drv_binary; close drv_binary")
@@ -188,7 +201,10 @@ def pipelines(connection: psycopg.Connection) -> None:
             bad.fetchone()
     except psycopg.Error as error:
         fields(error)
-        say("after it", (pq.ExecStatus(lost.pgresult.status) if lost.pgresult else None, connection.info.transaction_status))
+        say(
+            "after it",
+            (pq.ExecStatus(lost.pgresult.status) if lost.pgresult else None, connection.info.transaction_status),
+        )
     connection.rollback()
     assert connection.execute("select count(*) from drv_sink where a = 301").fetchone() == (0,)
     connection.rollback()
@@ -231,7 +247,12 @@ def cancelled() -> None:
 
 def main() -> None:
     with psycopg.connect() as connection:
-        connection.add_notice_handler(lambda notice: say("notice", (notice.severity, notice.message_primary, notice.message_detail, notice.message_hint, notice.context)))
+        connection.add_notice_handler(
+            lambda notice: say(
+                "notice",
+                (notice.severity, notice.message_primary, notice.message_detail, notice.message_hint, notice.context),
+            )
+        )
         for part in (statements, cursors, copies, errors, transactions, pipelines, settings):
             say("part", part.__name__)
             part(connection)

@@ -32,7 +32,9 @@ async def statements(connection: psycopg.AsyncConnection) -> None:
 async def copies(connection: psycopg.AsyncConnection) -> None:
     async with connection.cursor() as cursor:
         for form in ("text", "csv", "binary"):
-            async with cursor.copy(f"copy (select id, name from drv_people order by id) to stdout (format {form})") as copy:
+            async with cursor.copy(
+                f"copy (select id, name from drv_people order by id) to stdout (format {form})"
+            ) as copy:
                 data = b"".join([bytes(part) async for part in copy])
             await cursor.execute("truncate drv_sink")
             async with cursor.copy(f"copy drv_sink from stdin (format {form})") as copy:

@@ -50,7 +50,9 @@ def fill(session: orm.Session) -> None:
     session.execute(sa.text("truncate drv_orders restart identity"))
     session.add_all([Order(person=n % 10 + 1, note=f"note {n}") for n in range(300)])  # insertmanyvalues: RETURNING
     session.flush()
-    people = session.scalars(sa.select(Person).where(Person.id <= 10).options(orm.selectinload(Person.orders)).order_by(Person.id))
+    people = session.scalars(
+        sa.select(Person).where(Person.id <= 10).options(orm.selectinload(Person.orders)).order_by(Person.id)
+    )
     say("orders", [(person.name, len(person.orders), person.orders[0].id) for person in people])
     try:
         with session.begin_nested():
