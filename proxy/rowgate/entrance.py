@@ -3,6 +3,7 @@
 import random
 import secrets
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from ipaddress import ip_address
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from rowgate.network.credentials import Credentials
 from rowgate.network.dialler import DialError
 from rowgate.network.keepalive import Keepalive
 from rowgate.network.link import Link
+from rowgate.network.login import Connect
 from rowgate.network.quotas import Quotas, Source
 from rowgate.network.servers import Servers
 from rowgate.network.tls import Tls, TlsError
@@ -74,13 +76,13 @@ class Entrance:
         self.closed = False
         self.quotas = Quotas(settings.max_sessions, settings.max_sessions_per_user, settings.max_sessions_per_source)
         self.keepalive = Keepalive(settings.keepalive_seconds)
-        self._credentials = Credentials(
-            settings.auth_file, _auth_query(settings, clock), settings.state / "verifiers.key"
-        )
         self._servers = {
             upstream: Servers(upstream, clock, rng, self.keepalive, settings.connect_seconds)
             for upstream in {settings.upstream, *(route.upstream for route in settings.databases.values())}
         }
+        self._credentials = Credentials(
+            settings.auth_file, self._auth_query(settings, clock), settings.state / "verifiers.key"
+        )
         self._logins: Mapping[str, Proven] = _logins(settings)
         self._tls = _listener_tls(settings)
 
@@ -99,6 +101,11 @@ class Entrance:
     async def close(self) -> None:
         """Close what the way in keeps open."""
         await self._credentials.close()
+
+    def login(self, database: str) -> Connect | None:
+        """Return how the proxy itself logs in to a database of the clients', None without a user to do so."""
+        route = self._settings.route_of(database)
+        return partial(self._servers[route.upstream].log_in, route.database) if route.upstream.user else None
 
     # Step by step
 
@@ -217,6 +224,12 @@ class Entrance:
         return visit.source if visit is not None else None
 
     # Inside
+
+    def _auth_query(self, settings: Settings, clock: Clock) -> AuthQuery | None:
+        if not settings.auth_query:
+            return None
+        connect = partial(self._servers[settings.upstream].log_in, settings.auth_database)
+        return AuthQuery(connect, settings.auth_query, clock=clock)
 
     def _tell_login(self, visit: Visit, error: str) -> None:
         user = visit.route.user if visit.route is not None else ""
@@ -351,12 +364,6 @@ def _listener_tls(settings: Settings) -> tuple[Any, bytes | None] | None:
         return context, certificate_binding(settings.tls_certificate)
     except BindingError:
         return context, None  # SCRAM without -PLUS is offered then
-
-
-def _auth_query(settings: Settings, clock: Clock) -> AuthQuery | None:
-    if not settings.auth_query:
-        return None
-    return AuthQuery(settings.upstream.connect_options(settings.auth_database), settings.auth_query, clock=clock)
 
 
 def _logins(settings: Settings) -> Mapping[str, Proven]:

@@ -94,7 +94,11 @@ class Worker:
         self.store = SqliteStore(settings.state / "ledger.sqlite", clock, settings.sync)
         self.accounts = Accounts(self.store, clock, self._factor, self._noticed)
         self.databases = Databases(
-            self._catalogue_login, clock, self._catalogue_told, settings.catalogue_seconds, settings.state / "catalogue"
+            lambda database: self.entrance.login(database),  # noqa: PLW0108 - which is made below
+            clock,
+            self._catalogue_told,
+            settings.catalogue_seconds,
+            settings.state / "catalogue",
         )
         self.reporter = Reporter(self.bus.emit)
         self.snapshot = snapshot
@@ -356,11 +360,6 @@ class Worker:
 
     def _cancel_failed(self, upstream: str, error: str) -> None:
         self.bus.emit(happened.ServerUnreachable(upstream=upstream, error=error))
-
-    def _catalogue_login(self, database: str) -> Mapping[str, Any] | None:
-        """Return how to connect to a database of the clients' in order to read its catalogue, None without a login."""
-        route = self.settings.route_of(database)
-        return route.upstream.connect_options(route.database) if route.upstream.user else None
 
     def _judge_again(self, link: Link) -> None:
         """Put a live session under the policy in force; one that no rule admits any more ends."""

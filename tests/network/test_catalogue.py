@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -19,6 +20,7 @@ from rowgate.sql.catalogue import Catalogue
 from rowgate.sql.reader import Reader
 from sql import write_pure_builtins as servers
 
+NOWHERE = partial(asyncpg.connect, host="/nonexistent", user="x")
 ENTITIES = {"customer": ("public.customers", "public.orders")}
 
 SCHEMA = """
@@ -75,34 +77,34 @@ def entity_names(catalogue: Catalogue) -> set[str]:
 
 
 async def test_an_entity_is_its_tables_and_all_that_their_rows_come_out_of(server: str, owner: Any) -> None:
-    catalogue = await read_catalogue({"dsn": server}, ENTITIES)
+    catalogue = await read_catalogue(partial(asyncpg.connect, server), ENTITIES)
     tables = {"customers", "orders", "orders_1", "emails", "some_emails", "copied", "counting"}
     assert entity_names(catalogue) == tables | {"peeking", "dumping", "touching"}  # the last three: from anywhere
 
 
 async def test_a_parent_counts_but_not_its_other_children(server: str, owner: Any) -> None:
     await owner.execute("CREATE TABLE guests () INHERITS (people)")
-    first = await read_catalogue({"dsn": server}, {"customer": ("public.members",)})
-    again = await read_catalogue({"dsn": server}, {"customer": ("public.members",)}, first.holders)
+    first = await read_catalogue(partial(asyncpg.connect, server), {"customer": ("public.members",)})
+    again = await read_catalogue(partial(asyncpg.connect, server), {"customer": ("public.members",)}, first.holders)
     for catalogue in (first, again):
         assert {"members", "people"} <= entity_names(catalogue)
         assert "guests" not in entity_names(catalogue)
 
 
 async def test_a_table_stays_an_entity_through_renames_until_it_is_dropped(server: str, owner: Any) -> None:
-    before = await read_catalogue({"dsn": server}, ENTITIES)
+    before = await read_catalogue(partial(asyncpg.connect, server), ENTITIES)
     await owner.execute("ALTER TABLE customers RENAME TO hidden; ALTER TABLE orders DETACH PARTITION orders_1")
     await owner.execute("CREATE TABLE customers (id int)")
-    after = await read_catalogue({"dsn": server}, ENTITIES, before.holders)
+    after = await read_catalogue(partial(asyncpg.connect, server), ENTITIES, before.holders)
     assert {"hidden", "customers", "orders_1", "emails"} <= entity_names(after)
     await owner.execute("DROP TABLE hidden CASCADE")
-    last = await read_catalogue({"dsn": server}, ENTITIES, after.holders)
+    last = await read_catalogue(partial(asyncpg.connect, server), ENTITIES, after.holders)
     assert entity_names(last).isdisjoint({"hidden", "emails"})
     assert "customers" in entity_names(last)
 
 
 async def test_an_unknown_origin_counts(server: str, owner: Any) -> None:
-    catalogue = await read_catalogue({"dsn": server}, ENTITIES)
+    catalogue = await read_catalogue(partial(asyncpg.connect, server), ENTITIES)
     await owner.execute("CREATE TABLE newer (id int)")
     stock, newer = await owner.fetchrow("SELECT 'stock'::regclass::oid::int, 'newer'::regclass::oid::int")
     assert not catalogue.counts("customer", stock)
@@ -111,7 +113,7 @@ async def test_an_unknown_origin_counts(server: str, owner: Any) -> None:
 
 
 async def test_names_that_could_write(server: str, owner: Any) -> None:
-    catalogue = await read_catalogue({"dsn": server}, ENTITIES)
+    catalogue = await read_catalogue(partial(asyncpg.connect, server), ENTITIES)
     assert {"peek", "lower", "touch"} <= catalogue.impure_functions
     assert catalogue.impure_operators == {"<+>"}
     assert catalogue.impure_types == {"checked"}
@@ -133,7 +135,7 @@ async def test_an_extension_in_c_is_trusted_by_name(
     server: str, owner: Any, *, extension: str, pure: set[str], impure: set[str], text: bytes
 ) -> None:
     await owner.execute(f"CREATE EXTENSION {extension}")
-    catalogue = await read_catalogue({"dsn": server}, ENTITIES)
+    catalogue = await read_catalogue(partial(asyncpg.connect, server), ENTITIES)
     assert pure <= catalogue.pure_functions
     assert impure <= catalogue.impure_functions
     assert catalogue.impure_operators == {"<+>"}
@@ -154,13 +156,13 @@ async def test_an_extension_in_c_is_trusted_by_name(
     ],
 )
 async def test_a_statement_with_such_a_name_could_write(server: str, owner: Any, text: bytes) -> None:
-    catalogue = await read_catalogue({"dsn": server}, ENTITIES)
+    catalogue = await read_catalogue(partial(asyncpg.connect, server), ENTITIES)
     assert not Reader(catalogue).read(text, plain=True).pure
     assert Reader(Catalogue()).read(text, plain=True).pure  # so it was the name
 
 
 async def test_a_rule_makes_an_insert_return_rows(server: str, owner: Any) -> None:
-    catalogue = await read_catalogue({"dsn": server}, ENTITIES)
+    catalogue = await read_catalogue(partial(asyncpg.connect, server), ENTITIES)
     assert Reader(catalogue).read(b"INSERT INTO ruled VALUES (1)", plain=True).bound == -1
     assert Reader(catalogue).read(b"INSERT INTO stock VALUES (1)", plain=True).bound == 0
 
@@ -170,7 +172,7 @@ async def test_a_hostile_search_path_changes_nothing(server: str, owner: Any) ->
     await owner.execute("CREATE TABLE pg_class (oid int, relname text)")
     await owner.execute("ALTER ROLE postgres SET search_path = public, pg_catalog")
     try:
-        catalogue = await read_catalogue({"dsn": server}, ENTITIES)
+        catalogue = await read_catalogue(partial(asyncpg.connect, server), ENTITIES)
     finally:
         await owner.execute("ALTER ROLE postgres RESET search_path")
     assert "customers" in entity_names(catalogue)
@@ -178,19 +180,21 @@ async def test_a_hostile_search_path_changes_nothing(server: str, owner: Any) ->
 
 async def test_a_server_out_of_reach_is_a_clear_error() -> None:
     with pytest.raises(CatalogueError, match="could not be read"):
-        await read_catalogue({"host": "/nonexistent", "user": "x"}, ENTITIES)
+        await read_catalogue(NOWHERE, ENTITIES)
 
 
 async def test_the_reader_keeps_the_last_good_reading(server: str, owner: Any) -> None:
     reports: list[CatalogueRead | CatalogueNotRead] = []
-    reader = CatalogueReader({"dsn": server}, {"customer": ("public.gone",)}, reports.append, ManualClock())
+    reader = CatalogueReader(
+        partial(asyncpg.connect, server), {"customer": ("public.gone",)}, reports.append, ManualClock()
+    )
     assert await reader.refresh()
     good = reader.current
     assert isinstance(reports[0], CatalogueRead)
     assert reports[0].missing == ("customer: public.gone",)
     assert await reader.refresh()
     assert reader.current is good  # nothing changed
-    reader._options = {"host": "/nonexistent", "user": "x"}
+    reader._connect = NOWHERE
     assert not await reader.refresh()
     assert isinstance(reports[-1], CatalogueNotRead)
     assert reader.current is good
@@ -198,7 +202,9 @@ async def test_the_reader_keeps_the_last_good_reading(server: str, owner: Any) -
 
 async def test_the_reader_reads_again_on_demand(server: str, owner: Any) -> None:
     reports: asyncio.Queue[CatalogueRead | CatalogueNotRead] = asyncio.Queue()
-    reader = CatalogueReader({"dsn": server}, ENTITIES, reports.put_nowait, ManualClock(), interval=3600)
+    reader = CatalogueReader(
+        partial(asyncpg.connect, server), ENTITIES, reports.put_nowait, ManualClock(), interval=3600
+    )
     task = asyncio.create_task(reader.run())
     try:
         async with asyncio.timeout(20):
@@ -213,7 +219,7 @@ async def test_the_reader_reads_again_on_demand(server: str, owner: Any) -> None
 
 
 async def test_another_policy_forgets_what_belonged_to_the_former_one(server: str, owner: Any) -> None:
-    reader = CatalogueReader({"dsn": server}, ENTITIES, lambda _: None, ManualClock())
+    reader = CatalogueReader(partial(asyncpg.connect, server), ENTITIES, lambda _: None, ManualClock())
     await reader.refresh()
     reader.name_entities({"customer": ("public.stock",)})
     await reader.refresh()

@@ -1,12 +1,8 @@
 """What people type as addresses, compared with what libpq itself reads in it."""
 
-import ssl
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
-import asyncpg.connect_utils
-import certifi
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -257,79 +253,3 @@ def test_any_text_is_an_upstream_or_refused(text: str) -> None:
     except AddressError:
         return
     assert 1 <= len(upstream.addresses) <= MAX_HOSTS
-
-
-# For asyncpg
-
-
-def understood(options: dict[str, Any]) -> tuple[Any, Any]:
-    """What asyncpg reads in them: its addresses and parameters."""
-    unsaid = ("dsn", "password", "passfile", "service", "servicefile", "server_settings", "krbsrvname", "gsslib")
-    said = {name: value for name, value in options.items() if name != "timeout"}
-    said = {**dict.fromkeys((*unsaid, "direct_tls")), **said}
-    found: tuple[Any, Any] = asyncpg.connect_utils._parse_connect_dsn_and_args(**said)
-    return found
-
-
-def test_asyncpg_is_led_to_all_hosts_or_to_one() -> None:
-    upstream = parse_upstream(
-        "postgresql://app:pw@h1,h2:5433/shop?host=h1,h2,/run/pg&port=5432,5433,5434"
-        "&target_session_attrs=read-write&connect_timeout=3"
-    )
-    options = upstream.connect_options("other")
-    addresses, parameters = understood(options)
-    assert addresses == [("h1", 5432), ("h2", 5433), "/run/pg/.s.PGSQL.5434"]
-    assert (parameters.user, parameters.password, parameters.database) == ("app", "pw", "other")
-    assert (parameters.sslmode.name, parameters.target_session_attrs.value) == ("prefer", "read-write")
-    assert options["timeout"] == 9.0
-    for address, expected in zip(upstream.addresses, addresses, strict=True):
-        only = upstream.connect_options("other", address)
-        one, parameters = understood(only)
-        assert one == [expected]
-        assert (parameters.target_session_attrs.value, only["timeout"]) == ("any", 3.0)
-
-
-def test_asyncpg_is_not_swayed_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("PGSSLMODE", "disable"), ("PGTARGETSESSIONATTRS", "standby"), ("PGSSLNEGOTIATION", "direct")):
-        monkeypatch.setenv(name, value)
-    _, parameters = understood(parse_upstream("postgresql://app@h1?sslmode=require").connect_options("shop"))
-    assert (parameters.sslmode.name, parameters.target_session_attrs.value) == ("require", "any")
-    assert parameters.ssl_negotiation.value == "postgres"
-
-
-@pytest.mark.parametrize(
-    ("parameters", "verified", "named"),
-    [
-        ("sslmode=require", ssl.CERT_NONE, False),
-        ("sslmode=require&sslnegotiation=direct", ssl.CERT_NONE, False),
-        ("sslmode=verify-ca&sslrootcert={ca}", ssl.CERT_REQUIRED, False),
-        ("sslmode=verify-full&sslrootcert={ca}", ssl.CERT_REQUIRED, True),
-        ("sslrootcert=system", ssl.CERT_REQUIRED, True),
-    ],
-)
-def test_asyncpg_protects_as_much_as_was_asked_for(
-    parameters: str, verified: ssl.VerifyMode, named: bool, authority: Path
-) -> None:
-    upstream = parse_upstream(f"postgresql://app@h1?{parameters.format(ca=authority)}")
-    context = understood(upstream.connect_options("shop"))[1].ssl
-    assert (context.verify_mode, context.check_hostname) == (verified, named)
-
-
-@pytest.mark.parametrize(
-    "text", ["postgresql://app@h1?sslmode=disable", "postgresql://app@?host=/run/pg&sslmode=require"]
-)
-def test_asyncpg_does_without_tls_where_there_is_none(text: str) -> None:
-    assert understood(parse_upstream(text).connect_options("shop"))[1].ssl is False
-
-
-def test_a_file_that_is_not_there_is_an_error_of_its_own() -> None:
-    with pytest.raises(OSError, match="No such file"):
-        parse_upstream("postgresql://app@h1?sslmode=verify-full&sslrootcert=/nowhere").connect_options("shop")
-
-
-@pytest.fixture
-def authority(tmp_path: Path) -> Path:
-    """Any certificate will do."""
-    path = tmp_path / "ca.pem"
-    path.write_text(Path(certifi.where()).read_text())
-    return path

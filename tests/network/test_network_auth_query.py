@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Self
 
 import asyncpg
@@ -55,9 +56,11 @@ async def owner(server: ThrowawayPostgres) -> AsyncIterator[Any]:
 class Query:
     """An ``AuthQuery`` on a clock that the test moves."""
 
-    def __init__(self, server: ThrowawayPostgres, query: str = auth_query.DEFAULT_QUERY, **options: Any) -> None:
+    def __init__(
+        self, server: ThrowawayPostgres, query: str = auth_query.DEFAULT_QUERY, user: str = "aq_reader"
+    ) -> None:
         self.clock = ManualClock(NOW)
-        self.asked = AuthQuery({"dsn": server.url(user="aq_reader"), **options}, query, clock=self.clock)
+        self.asked = AuthQuery(partial(asyncpg.connect, server.url(user=user)), query, clock=self.clock)
         self.secret_of = self.asked.secret_of
 
     async def __aenter__(self) -> Self:
@@ -152,10 +155,10 @@ async def test_nothing_in_the_database_stands_in_for_the_catalogue(server: Throw
     )
     try:
         text = "SELECT rolname, rolpassword FROM pg_authid WHERE rolname = $1::text AND rolcanlogin"
-        async with Query(server, text, server_settings={"search_path": "aq_evil, pg_catalog"}) as query:
+        async with Query(server, text) as query:
             assert await query.secret_of("aq_none") is None
         path = "SELECT $1::text, current_setting('search_path')"
-        async with Query(server, path, server_settings={"search_path": "aq_evil"}) as query:
+        async with Query(server, path) as query:
             assert await query.secret_of("somebody") == Password("pg_catalog")
     finally:
         await owner.execute(

@@ -14,6 +14,7 @@ from rowgate.clock import ManualClock, SystemClock
 from rowgate.network import hosts as module
 from rowgate.network.address import Address, Target, Upstream, parse_upstream
 from rowgate.network.hosts import FAILED_SECONDS, GRACE, ROLE_PAUSE, ROLE_SECONDS, Hosts, NoHostFits
+from rowgate.network.login import Login
 from rowgate.network.roles import ProbeError, Role, role_probe
 from support.replicas import Replicas, wait_until
 
@@ -275,7 +276,7 @@ def replicas() -> Iterator[Replicas]:
 
 def real(url: str, seconds: float = 30.0) -> Hosts:
     upstream = parse_upstream(url)
-    return Hosts(upstream, SystemClock(), role_probe(upstream, seconds), random.Random(1))  # noqa: S311
+    return Hosts(upstream, SystemClock(), role_probe(Login(upstream), seconds), random.Random(1))  # noqa: S311
 
 
 @pytest.mark.parametrize(

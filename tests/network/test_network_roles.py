@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from rowgate.network.address import Address, Target, parse_upstream
+from rowgate.network.login import Login
 from rowgate.network.roles import ProbeError, Role, misfit, role_probe
 from support.certificates import Authority
 from support.debian_postgres import BINARIES, DebianPostgres
@@ -52,7 +53,7 @@ def server(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> It
 async def ask(server: DebianPostgres, parameters: str, *, user: str = "app", name: str = NAME) -> Role:
     """Ask the server for its role, at the address that its name was found to have."""
     upstream = parse_upstream(f"postgresql://{user}:{PASSWORD}@{NAME}:{server.port}?{parameters}")
-    return await role_probe(upstream, 30.0)(Address("127.0.0.1", server.port, name=name))
+    return await role_probe(Login(upstream), 30.0)(Address("127.0.0.1", server.port, name=name))
 
 
 @pytest.mark.parametrize(
@@ -104,11 +105,6 @@ async def test_plain_text_where_none_is_taken_says_so(server: DebianPostgres) ->
     ) as refused:
         await ask(server, "sslmode=disable")
     assert PASSWORD not in str(refused.value)
-
-
-async def test_a_file_of_no_use_is_a_finding(server: DebianPostgres) -> None:
-    with pytest.raises(ProbeError, match="cannot be"):
-        await ask(server, "sslmode=verify-full&sslrootcert=/nowhere")
 
 
 @pytest.mark.parametrize(

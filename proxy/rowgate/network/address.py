@@ -5,13 +5,12 @@ what an operator knows holds here. What libpq would ignore, or read as less prot
 """
 
 import re
-import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv6Address
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 from urllib.parse import unquote
 
 DEFAULT_HOST: Final = "127.0.0.1"
@@ -136,70 +135,6 @@ class Upstream:
     def tls_to(self, address: Address) -> ServerTls:
         """Return how a connection to one of the addresses is protected."""
         return PLAIN if address.path else self.tls
-
-    def connect_options(self, database: str, only: Address | None = None) -> dict[str, Any]:
-        """Return arguments for ``asyncpg.connect`` to one of the server's databases.
-
-        All addresses with the target asked for, or ``only`` one, whatever its role. Reads the files of ``tls``.
-
-        Raises:
-            OSError: a file of ``tls`` cannot be read, or (ssl.SSLError) is not what it should be.
-
-        """
-        addresses = self.addresses if only is None else (only,)
-        options: dict[str, Any] = {
-            "user": self.user,
-            "database": database,
-            "host": [str(Path(address.path).parent) if address.path else address.host for address in addresses],
-            "port": [address.port for address in addresses],
-            "target_session_attrs": (self.target if only is None else Target.ANY).value,
-            **self._asyncpg_tls(addresses, only.name if only is not None else ""),
-        }
-        if self.password:
-            options["password"] = self.password
-        if self.connect_seconds is not None:
-            options["timeout"] = self.connect_seconds * len(addresses)
-        return options
-
-    def _asyncpg_tls(self, addresses: Sequence[Address], name: str) -> dict[str, Any]:
-        """With a context asyncpg insists on TLS, but over TCP alone."""
-        if self.tls.mode is SslMode.DISABLE or all(address.path for address in addresses):
-            return {"ssl": False}
-        if self.tls.mode is SslMode.PREFER:
-            return {"ssl": "prefer"}
-        return {"ssl": _client_context(self.tls, name), "direct_tls": self.tls.negotiation is Negotiation.DIRECT}
-
-
-class _NamedContext(ssl.SSLContext):
-    """A context for asyncpg, which is given the address that a name was found to have: the certificate has the name."""
-
-    name = ""
-
-    def wrap_bio(
-        self,
-        incoming: ssl.MemoryBIO,
-        outgoing: ssl.MemoryBIO,
-        server_side: bool = False,  # noqa: FBT001, FBT002 - the standard library's interface
-        server_hostname: str | bytes | None = None,
-        session: ssl.SSLSession | None = None,
-    ) -> ssl.SSLObject:
-        return super().wrap_bio(incoming, outgoing, server_side, self.name or server_hostname, session)
-
-
-def _client_context(tls: ServerTls, name: str) -> ssl.SSLContext:
-    context = _NamedContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.name = name
-    context.check_hostname = tls.mode is SslMode.VERIFY_FULL
-    if tls.mode is SslMode.REQUIRE:
-        context.verify_mode = ssl.CERT_NONE
-    elif tls.root is None:
-        context.load_default_certs()
-    else:
-        context.load_verify_locations(tls.root)
-    if tls.certificate is not None:
-        context.load_cert_chain(tls.certificate, tls.key)
-    context.set_alpn_protocols(["postgresql"])
-    return context
 
 
 def parse_listen(text: str) -> Address:

@@ -6,7 +6,6 @@ do, and search_path is fixed (PgBouncer's CVE-2025-12819). A password past its V
 """
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,6 +13,8 @@ import asyncpg
 
 from rowgate.authentication.secret import Secret, SecretError, parse_secret
 from rowgate.clock import Clock
+from rowgate.network.dialler import DialError
+from rowgate.network.login import Connect
 
 # Columns: the user's name, the secret (NULL: none), and optionally the moment from which on it is not valid.
 DEFAULT_QUERY: Final = (
@@ -48,7 +49,7 @@ _POSTGRES_EPOCH: Final = 946_684_800
 _FOR_EVER: Final = 2**63 - 1  # microseconds that stand for infinity
 
 _FAILURES: Final = (
-    *(OSError, TimeoutError, ValueError, OverflowError),
+    *(DialError, OSError, TimeoutError, ValueError, OverflowError),
     *(asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError),
 )
 _SHORTEST_ROW: Final = 2  # name and secret
@@ -71,12 +72,12 @@ class _Answer:
 class AuthQuery:
     """Looks secrets up, at most ``MAX_CONNECTIONS`` at a time and one a user.
 
-    ``connect_options`` are arguments of ``asyncpg.connect``. ``query`` has one parameter, the user's name, and returns
+    ``connect`` leads to the database that is asked. ``query`` has one parameter, the user's name, and returns
     at most one row of two or three columns: name, secret, and the moment (timestamptz) from which on it is not valid.
     """
 
-    def __init__(self, connect_options: Mapping[str, Any], query: str = DEFAULT_QUERY, *, clock: Clock) -> None:
-        self._options = connect_options
+    def __init__(self, connect: Connect, query: str = DEFAULT_QUERY, *, clock: Clock) -> None:
+        self._connect = connect
         self._query = query
         self._clock = clock
         self._pool: Any = None
@@ -154,16 +155,14 @@ class AuthQuery:
         async with self._opening:
             if self._pool is None:
                 self._pool = await asyncpg.create_pool(
-                    **{
-                        "timeout": TIMEOUT,
-                        "command_timeout": TIMEOUT,
-                        **self._options,
-                        "min_size": 0,
-                        "max_size": MAX_CONNECTIONS,
-                        "max_inactive_connection_lifetime": IDLE_SECONDS,
-                        "init": _read_moments,
-                        "server_settings": {**self._options.get("server_settings", {}), **_SETTINGS},
-                    }
+                    connect=lambda _, **options: self._connect(**options),
+                    timeout=TIMEOUT,
+                    command_timeout=TIMEOUT,
+                    min_size=0,
+                    max_size=MAX_CONNECTIONS,
+                    max_inactive_connection_lifetime=IDLE_SECONDS,
+                    init=_read_moments,
+                    server_settings=_SETTINGS,
                 )
             return self._pool
 

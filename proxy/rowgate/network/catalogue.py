@@ -14,6 +14,8 @@ from typing import Any
 import asyncpg
 
 from rowgate.clock import Clock
+from rowgate.network.dialler import DialError
+from rowgate.network.login import Connect
 from rowgate.sql.builtins import IMPURE_BUILTINS
 from rowgate.sql.catalogue import Catalogue
 
@@ -193,11 +195,11 @@ class _Suspects:
 
 
 async def read_catalogue(
-    options: Mapping[str, Any],
+    connect: Connect,
     entities: Mapping[str, Collection[str]],
     remembered: Mapping[str, frozenset[int]] = MappingProxyType({}),
 ) -> Catalogue:
-    """Read the catalogue of the database that ``options`` (arguments of ``asyncpg.connect``) lead to.
+    """Read the catalogue of the database that ``connect`` leads to.
 
     ``entities``: entity -> its tables as "schema.name". ``remembered``: the entities of an earlier reading; a table
     in it stays the entity's through renames and detached partitions, until it is dropped.
@@ -205,21 +207,18 @@ async def read_catalogue(
     Raises CatalogueError when the server cannot be reached, answers too slowly, or has too many relations.
     """
     try:
-        connection = await asyncpg.connect(
-            **{
-                "timeout": CONNECT_TIMEOUT,
-                "command_timeout": STATEMENT_TIMEOUT + 5,
-                "statement_cache_size": 0,
-                **options,
-                "server_settings": {**options.get("server_settings", {}), **_SETTINGS},
-            }
+        connection = await connect(
+            timeout=CONNECT_TIMEOUT,
+            command_timeout=STATEMENT_TIMEOUT + 5,
+            statement_cache_size=0,
+            server_settings=_SETTINGS,
         )
         try:
             async with connection.transaction(isolation="repeatable_read", readonly=True):
                 return await _read(connection, entities, remembered)
         finally:
             await connection.close(timeout=CONNECT_TIMEOUT)
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+    except (DialError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
         raise CatalogueError(
             f"the catalogue could not be read ({type(error).__name__}: {error}); "
             "the proxy's own login must be able to connect to this database"
@@ -345,7 +344,7 @@ class CatalogueReader:
 
     def __init__(
         self,
-        options: Mapping[str, Any],
+        connect: Connect,
         entities: Mapping[str, Collection[str]],
         report: Callable[[CatalogueRead | CatalogueNotRead], None],
         clock: Clock,
@@ -355,7 +354,7 @@ class CatalogueReader:
     ) -> None:
         if interval < SHORTEST_INTERVAL:
             raise ValueError(f"a catalogue is read every {SHORTEST_INTERVAL} s at most, not every {interval} s")
-        self._options = dict(options)
+        self._connect = connect
         self._entities = entities
         self._report = report
         self._interval = interval
@@ -396,7 +395,7 @@ class CatalogueReader:
             started = self._clock.monotonic()
             entities = self._entities
             try:
-                catalogue = await read_catalogue(self._options, entities, self._remembered)
+                catalogue = await read_catalogue(self._connect, entities, self._remembered)
             except CatalogueError as error:
                 self._report(CatalogueNotRead(str(error)))
                 return False

@@ -5,11 +5,12 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from rowgate.clock import Clock
 from rowgate.metering.account import Account
 from rowgate.network.catalogue import CatalogueNotRead, CatalogueRead, CatalogueReader
+from rowgate.network.login import Connect
 from rowgate.policy.snapshot import Snapshot
 from rowgate.session.conversation import Services
 from rowgate.sql.catalogue import Catalogue
@@ -20,7 +21,7 @@ MAX_DATABASES: Final = 64
 # A database's first session waits this long (seconds) for its catalogue, then goes on with the strict reading.
 FIRST_READING: Final = 3.0
 
-Login = Callable[[str], Mapping[str, Any] | None]
+Login = Callable[[str], Connect | None]
 Told = Callable[[str, CatalogueRead | CatalogueNotRead], None]
 
 
@@ -63,7 +64,7 @@ def _counts(catalogue: Catalogue, account: Account, origins: Sequence[int]) -> b
 
 
 class Databases:
-    """All databases that clients use. ``login`` gives asyncpg's arguments for one, None where no catalogue can be read.
+    """All databases that clients use. ``login`` leads to one, None where no catalogue can be read.
 
     ``memory`` is a directory that keeps which tables were an entity's, so that a rename is followed over a restart.
     """
@@ -107,16 +108,16 @@ class Databases:
     def _open(self, name: str) -> Database:
         if len(self._databases) >= MAX_DATABASES:
             return Database(name, None)
-        options = self._login(name)
-        reader = self._catalogue_reader(name, options) if options is not None else None
+        connect = self._login(name)
+        reader = self._catalogue_reader(name, connect) if connect is not None else None
         database = self._databases[name] = Database(name, reader)
         if reader is not None:
             database.task = asyncio.create_task(reader.run(), name=f"rowgate-catalogue-{name}")
         return database
 
-    def _catalogue_reader(self, name: str, options: Mapping[str, Any]) -> CatalogueReader:
+    def _catalogue_reader(self, name: str, connect: Connect) -> CatalogueReader:
         return CatalogueReader(
-            dict(options),
+            connect,
             self._entities(name),
             lambda result: self._read(name, result),
             self._clock,

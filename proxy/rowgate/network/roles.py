@@ -11,10 +11,8 @@ from typing import Final
 
 import asyncpg
 
-from rowgate.network.address import Address, Target, Upstream
-
-# The database that a role is asked in where the upstream names none; every cluster has it.
-DEFAULT_DATABASE: Final = "postgres"
+from rowgate.network.address import Address, Target
+from rowgate.network.login import Login
 
 _QUERY: Final = (
     "SELECT pg_catalog.pg_is_in_recovery() AS standby,"
@@ -51,13 +49,13 @@ def misfit(role: Role, target: Target) -> str:
     return refused[target]
 
 
-def role_probe(upstream: Upstream, seconds: float) -> Probe:
-    """Return how to ask one of the upstream's addresses, within ``seconds``, by its login. Raises ProbeError."""
+def role_probe(login: Login, seconds: float) -> Probe:
+    """Return how to ask one of an upstream's addresses, within ``seconds``, by its log-in. Raises ProbeError."""
 
     async def probe(address: Address) -> Role:
         try:
             async with asyncio.timeout(seconds):
-                return await _ask(upstream, address)
+                return await _ask(login, address)
         except TimeoutError:
             raise ProbeError(f"did not answer within {seconds:g} s") from None
         except ConnectionRefusedError:
@@ -65,21 +63,17 @@ def role_probe(upstream: Upstream, seconds: float) -> Probe:
         except OSError as problem:
             raise ProbeError(f"cannot be reached ({problem.strerror or problem})") from None
         except asyncpg.PostgresError as problem:
-            raise ProbeError(f"did not let {upstream.user!r} in ({problem.sqlstate}: {problem})") from None
+            raise ProbeError(f"did not let {login.upstream.user!r} in ({problem.sqlstate}: {problem})") from None
         except (asyncpg.InterfaceError, asyncpg.InternalClientError) as problem:
             raise ProbeError(f"cannot be asked ({problem})") from None
 
     return probe
 
 
-async def _ask(upstream: Upstream, address: Address) -> Role:
-    options = {
-        **upstream.connect_options(upstream.database or DEFAULT_DATABASE, address),
-        "server_settings": {"application_name": "rowgate role"},
-        "statement_cache_size": 0,
-        "timeout": None,  # the caller's counts, for all of it
-    }
-    connection = await asyncpg.connect(**options)
+async def _ask(login: Login, address: Address) -> Role:
+    connection = await login.connect(
+        address, server_settings={"application_name": "rowgate role"}, statement_cache_size=0, timeout=None
+    )
     try:
         row = await connection.fetchrow(_QUERY)
         return Role(standby=row["standby"], read_only=row["read_only"])

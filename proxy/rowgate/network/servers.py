@@ -1,17 +1,23 @@
 """The servers of one upstream: which to try, in which order, for how long."""
 
 import random
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
+
+import asyncpg
 
 from rowgate.clock import Clock
 from rowgate.network.address import Address, Upstream
 from rowgate.network.dialler import Connected, DialError, Dialler
 from rowgate.network.hosts import Hosts, NoHostFits
 from rowgate.network.keepalive import Keepalive
+from rowgate.network.login import Login
 from rowgate.network.roles import role_probe
 
 # Hosts tried for one client: a list of many dead ones must not keep it for minutes.
 MAX_TRIES: Final = 8
+# Seconds a host has for a log-in of the proxy's own: a client waits for it, and another host may be there.
+LOGIN_SECONDS: Final = 2.0
 
 
 class Servers:
@@ -22,7 +28,8 @@ class Servers:
     ) -> None:
         self.upstream = upstream
         self._seconds = upstream.connect_seconds or connect_seconds
-        self._hosts = Hosts(upstream, clock, role_probe(upstream, self._seconds), rng)
+        self._login = Login(upstream)
+        self._hosts = Hosts(upstream, clock, role_probe(self._login, self._seconds), rng)
         self._dialler = Dialler(upstream, keepalive)
 
     async def connect(self) -> Connected:
@@ -33,11 +40,7 @@ class Servers:
 
         """
         problems: list[str] = []
-        try:
-            candidates = await self._hosts.candidates()
-        except NoHostFits as problem:
-            raise DialError(str(problem)) from None
-        for address in candidates[:MAX_TRIES]:
+        for address in await self._candidates():
             try:
                 connected = await self._dialler.open(address, self._seconds)
             except DialError as problem:
@@ -47,6 +50,32 @@ class Servers:
                 self._hosts.succeeded(address)
                 return connected
         raise DialError("; ".join(problems))
+
+    async def log_in(self, database: str, **options: Any) -> Any:
+        """Connect to a database as the proxy itself: to the hosts that clients are led to, in the same order.
+
+        ``options`` are arguments of ``asyncpg.connect``, which gives the connection.
+
+        Raises:
+            DialError: no host can be reached, or is what the upstream asks for.
+            asyncpg.PostgresError: a host does not accept the login.
+
+        """
+        problems: list[str] = []
+        options["timeout"] = min(self._seconds, LOGIN_SECONDS)
+        for address in await self._candidates():
+            try:
+                return await self._login.connect(address, database, **options)
+            except (OSError, TimeoutError, asyncpg.CannotConnectNowError) as problem:
+                self._hosts.failed(address)
+                problems.append(f"{address}: {problem or type(problem).__name__}")
+        raise DialError("; ".join(problems))
+
+    async def _candidates(self) -> Sequence[Address]:
+        try:
+            return (await self._hosts.candidates())[:MAX_TRIES]
+        except NoHostFits as problem:
+            raise DialError(str(problem)) from None
 
     def failed(self, address: Address) -> None:
         """A host has broken a session off, or was not ready for one: others are tried first for a while."""
