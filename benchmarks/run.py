@@ -1,4 +1,4 @@
-"""The benchmark: direct, PgBouncer, HAProxy and rowgate side by side, in plain text and over TLS, on PostgreSQLs of its own.
+"""The benchmark: direct, PgBouncer, HAProxy and rowgate side by side, plain and over TLS, on PostgreSQLs of its own.
 
 ``python benchmarks/run.py [--quick] [--rounds N] [--seconds S] [--out FOLDER] [--policy FILE]``
 """
@@ -85,7 +85,7 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else "")
-    parser.add_argument("--quick", action="store_true", help="fewer workloads and rounds: a first look in three minutes")
+    parser.add_argument("--quick", action="store_true", help="fewer workloads and rounds: a first look in 3 minutes")
     parser.add_argument(
         "--rounds", type=_whole, help=f"rounds that are played (default {ROUNDS}, quick {QUICK_ROUNDS})"
     )
