@@ -11,7 +11,7 @@ import pytest
 import uvloop
 
 from rowgate.network.address import parse_upstream
-from rowgate.network.dialler import Dialler, DialError
+from rowgate.network.dialler import DialError, Dialler
 from rowgate.network.keepalive import Keepalive
 from rowgate.wire.startup import ACCEPTED, ssl_request
 from support.certificates import Authority
