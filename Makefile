@@ -52,7 +52,7 @@ contracts: $(SETUP) ## The layers of ARCHITECTURE.md
 build: $(SETUP) ## Compile the hot path in place; without a compiler it stays pure Python
 	$(BIN)/python setup.py -q build_ext --inplace
 
-bench: build ## Direct, PgBouncer, HAProxy and rowgate side by side
+bench: build $(POSTGRES_15) ## Direct, PgBouncer, HAProxy and rowgate side by side
 	@test -x /usr/sbin/pgbouncer || { $(call apt-install,pgbouncer); }
 	@test -x /usr/sbin/haproxy || { $(call apt-install,haproxy); }
 	$(BIN)/python benchmarks/run.py $(BENCH)

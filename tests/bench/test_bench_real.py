@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,18 @@ import pytest
 from typer.testing import CliRunner
 
 from rowgate.bench import pgbench, systems
-from rowgate.bench.comparison import compare, ours, peers, policies_from, write
+from rowgate.bench.comparison import Setting, compare, ours, peers, policies_from, write
 from rowgate.bench.errors import BenchError
+from rowgate.bench.identity import make_identity
 from rowgate.bench.load import Endpoint, Login
 from rowgate.bench.slow_reader import measure
 from rowgate.bench.systems import Direct, HAProxy, PgBouncer, Rowgate, Server, executable, upstream_url
 from rowgate.bench.wire_load import WireLoad
-from rowgate.bench.workloads import Workload, pgbench_workloads, text_workload
+from rowgate.bench.workloads import OVER_TLS, Workload, pgbench_workloads, text_workload
 from rowgate.cli.main import app
 from rowgate.demo.postgres import ThrowawayPostgres
 from rowgate.network.address import parse_upstream
+from support.debian_postgres import BINARIES, DebianPostgres
 
 ROOT = Path(__file__).resolve().parents[2]
 POLICY = ROOT / "policies" / "default.yaml"
@@ -55,10 +58,9 @@ def test_a_comparison_gives_the_documented_results(server: Server, postgres: Thr
         read_of(1_000),
     ]
     said: list[str] = []
+    systems = [*others, *ours(server, policies_from(POLICY, allow_copy=True), by_statement=True)]
     report = compare(
-        server,
-        [*others, *ours(server, policies_from(POLICY, allow_copy=True), by_statement=True)],
-        workloads,
+        [Setting(server, systems, workloads)],
         1,
         goals=[],
         notes=["a note"],
@@ -103,6 +105,54 @@ def test_the_others_pass_a_session_on(kind: type[PgBouncer | HAProxy], server: S
         system.stop()
     with pytest.raises(BenchError, match="has ended"):
         system.cpu()
+
+
+@pytest.fixture(scope="module")
+def encrypting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that over TCP speaks with nobody in plain text."""
+    if not BINARIES.is_dir():
+        pytest.skip("PostgreSQL 15 of Debian is not installed, and the wheel's has no OpenSSL")
+    folder = tmp_path_factory.mktemp("encrypting")
+    postgres = DebianPostgres(folder, ["hostssl all all 127.0.0.1/32 trust"], ["ssl = on"])
+    postgres.make()
+    identity = make_identity()
+    for path in identity.write(folder):
+        postgres.give(path, path.name)
+    postgres.start()
+    try:
+        yield Server(Endpoint("127.0.0.1", postgres.port, tls=True), Login("postgres", "postgres"), identity)
+    finally:
+        postgres.stop("immediate")
+
+
+def test_over_tls_the_load_the_proxies_and_the_server_encrypt(encrypting: Server) -> None:
+    """The server admits over TLS alone, and so does PgBouncer."""
+    pgbench.fill(BINARIES / "pgbench", encrypting.endpoint, encrypting.login, 1)
+    others, notes = peers(encrypting, required=False)
+    assert any("HAProxy is left out" in note for note in notes)
+    read = WireLoad("read", statement="SELECT generate_series(1, 20000)", rows=20_000)
+    transactions = pgbench_workloads(BINARIES / "pgbench", ("prepared",), (2,), 1, how=OVER_TLS)
+    for system in [*others, *ours(encrypting, policies_from(POLICY, allow_copy=False), by_statement=False)]:
+        system.start()
+        try:
+            for driver in (read, transactions[0].driver):
+                assert driver.run(system.endpoint, encrypting.login, 1, 1, system.cpu).units > 0
+            if system.name == "pgbouncer":
+                with pytest.raises(BenchError):
+                    read.run(replace(system.endpoint, tls=False), encrypting.login, 1, 1, system.cpu)
+        finally:
+            system.stop()
+
+
+def test_the_command_measures_over_tls(encrypting: Server, tmp_path: Path) -> None:
+    script = tmp_path / "own.sql"
+    script.write_text("SELECT 1;\n")
+    options = ("--seconds", "1", "--rounds", "1", "--clients", "2", "--mode", "simple", "--json")
+    result = run("--upstream", upstream_url(encrypting), "--script", str(script), *options)
+    assert result.exit_code == 0, result.output
+    assert {row["workload"] for row in json.loads(result.stdout)["results"]} == {
+        "pgbench -f own.sql over TLS, simple, 2 clients"
+    }
 
 
 def test_a_load_that_is_stopped_says_by_what(server: Server, postgres: ThrowawayPostgres) -> None:
@@ -196,6 +246,8 @@ def test_missing_tables_are_named(server: Server) -> None:
         (("--upstream", "postgresql://127.0.0.1/shop"), "names no user"),
         (("--upstream", "postgresql://app@127.0.0.1"), "no database"),
         (("--upstream", "postgresql://app@127.0.0.1:1/shop"), "cannot be used"),
+        (("--upstream", "postgresql://app@db/shop?sslmode=verify-full&sslrootcert=system"), "verifies no certificate"),
+        (("--upstream", "postgresql://app@db/shop?sslmode=require&sslnegotiation=direct"), "asks before it encrypts"),
         (("--upstream", "postgresql://app@127.0.0.1:1/shop", "--script", "/nowhere.sql"), "cannot be read"),
         (("--upstream", "postgresql://app@127.0.0.1:1/shop", "--mode", "fast"), "simple, extended, prepared"),
         (

@@ -17,7 +17,7 @@ from rowgate.bench import chart
 from rowgate.bench.errors import BenchError
 from rowgate.bench.policies import BenchPolicy, PolicyMaker
 from rowgate.bench.report import Goal, Report, judge, summarise
-from rowgate.bench.rounds import play
+from rowgate.bench.rounds import Sample, play
 from rowgate.bench.systems import (
     HAPROXY,
     PGBOUNCER,
@@ -39,6 +39,21 @@ from rowgate.session import session
 MONITOR: Final = "monitor"
 ENFORCE: Final = "enforce"
 BY_STATEMENT: Final = "enforce-by-statement"
+
+
+ENCRYPTED: Final = (
+    "Over TLS: both sides of each proxy encrypted (sslmode=require). HAProxy is left out of it: in TCP mode it would"
+    " pass on the records of the two ends unread."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One server, what stands in front of it beside nothing, and the loads they are put under."""
+
+    server: Server
+    systems: Sequence[System]
+    workloads: Sequence[Workload]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +85,9 @@ def peers(server: Server, *, required: bool) -> tuple[list[System], list[str]]:
     found: list[System] = []
     notes = []
     kinds: dict[str, type[PgBouncer | HAProxy]] = {PGBOUNCER: PgBouncer, HAPROXY: HAProxy}
+    if server.identity is not None:
+        del kinds[HAPROXY]
+        notes.append(ENCRYPTED)
     for name, kind in kinds.items():
         try:
             executable(name)
@@ -95,9 +113,7 @@ def ours(server: Server, policies: Policies, *, by_statement: bool) -> list[Syst
 
 
 def compare(
-    server: Server,
-    systems: Sequence[System],
-    workloads: Sequence[Workload],
+    settings: Sequence[Setting],
     rounds: int,
     *,
     goals: Sequence[Goal],
@@ -105,12 +121,15 @@ def compare(
     about: dict[str, Any],
     say: Say,
 ) -> Report:
-    """Run the whole comparison and return its report. Raises BenchError."""
+    """Run the whole comparison, one setting after the other, and return its report. Raises BenchError."""
     started = datetime.now(UTC)
-    with Field([Direct(server), *systems]) as field:
-        samples = play(field.systems, workloads, server.login, rounds, say)
-        labels = {system.name: system.label for system in field.systems}
-    units = {workload.name: workload.unit for workload in workloads}
+    samples: list[Sample] = []
+    labels: dict[str, str] = {}
+    for setting in settings:
+        with Field([Direct(setting.server), *setting.systems]) as field:
+            samples += play(field.systems, setting.workloads, setting.server.login, rounds, say)
+            labels |= {system.name: system.label for system in field.systems}
+    units = {workload.name: workload.unit for setting in settings for workload in setting.workloads}
     machine = {
         "processor": _processor(),
         "cores": os.cpu_count(),

@@ -7,10 +7,11 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where clients connect: a host (or the directory of a Unix socket) and a port."""
+    """Where clients connect: a host (or the directory of a Unix socket) and a port; ``tls``: encrypted."""
 
     host: str
     port: int
+    tls: bool = False
 
 
 @dataclass(frozen=True, slots=True)

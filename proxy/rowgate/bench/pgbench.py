@@ -42,7 +42,7 @@ class Pgbench:
         with tempfile.TemporaryDirectory(prefix="rg-bench-") as folder:
             process = subprocess.Popen(  # noqa: S603 - our own command
                 self.command(endpoint, login, seconds, seed, Path(folder) / "log"),
-                env=_environment(login),
+                env=_environment(endpoint, login),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -112,7 +112,7 @@ def fill(binary: Path, endpoint: Endpoint, login: Login, scale: int) -> None:
         *(str(binary), "-i", "-q", "-s", str(scale), "-h", endpoint.host, "-p", str(endpoint.port)),
         *("-U", login.user, login.database),
     ]
-    done = subprocess.run(command, env=_environment(login), capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run(command, env=_environment(endpoint, login), capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
         raise BenchError(f"pgbench cannot create its tables: {_last(done.stderr)}")
 
@@ -158,11 +158,12 @@ def _latencies(logs: Iterable[Path], begin: float, end: float) -> list[float]:
     return latencies
 
 
-def _environment(login: Login) -> dict[str, str]:
+def _environment(endpoint: Endpoint, login: Login) -> dict[str, str]:
     """Return an environment without the caller's own settings of PostgreSQL; no password is in a command line."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-    # GSSAPI and TLS are not compared: no proxy here is set up for them.
-    clean |= {"PGSSLMODE": "disable", "PGGSSENCMODE": "disable", "PGCONNECT_TIMEOUT": "10"}
+    # GSSAPI is not compared: no proxy here is set up for it.
+    clean |= {"PGSSLMODE": "require" if endpoint.tls else "disable", "PGGSSENCMODE": "disable"}
+    clean |= {"PGCONNECT_TIMEOUT": "10"}
     return clean | ({"PGPASSWORD": login.password} if login.password else {})
 
 

@@ -85,7 +85,7 @@ class _Pauses:
 
 
 def _read(endpoint: Endpoint, login: Login, rows: int, *, pause: bool) -> None:
-    connection = Connection(endpoint.host, endpoint.port, login.user, login.database)
+    connection = Connection(endpoint.host, endpoint.port, login.user, login.database, tls=endpoint.tls)
     try:
         message = query(STATEMENT.format(last=rows - 1).encode())
         tag = f"SELECT {rows}".encode()

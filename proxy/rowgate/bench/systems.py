@@ -18,6 +18,7 @@ from typing import Final, Protocol, Self
 from urllib.parse import quote
 
 from rowgate.bench.errors import BenchError
+from rowgate.bench.identity import Identity
 from rowgate.bench.load import Endpoint, Login
 from rowgate.bench.process import Memory, cpu_seconds, memory_of, resident_octets
 
@@ -34,10 +35,15 @@ _TOLD_CHARACTERS: Final = 600
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """The server behind all systems, and how clients log in."""
+    """The server behind all systems, and how clients log in.
+
+    With ``identity`` all is encrypted: clients are shown this certificate by the proxies, and these ask the server for
+    TLS (its certificate is not verified). Without it nothing is.
+    """
 
     endpoint: Endpoint
     login: Login
+    identity: Identity | None = None
 
 
 class System(Protocol):
@@ -111,11 +117,12 @@ class _Proxy(ABC):
         self._folder: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self.endpoint = Endpoint("127.0.0.1", 0)
+        self._tls = server.identity is not None
 
     def start(self) -> None:
         """Start it on a free port and wait until it listens."""
         self._folder = Path(tempfile.mkdtemp(prefix=f"rg-bench-{self.name}-"))
-        self.endpoint = Endpoint("127.0.0.1", _free_port())
+        self.endpoint = Endpoint("127.0.0.1", _free_port(), self._tls)
         command = self._prepare(self._folder)
         demote = _demotion(self._folder) if self.name == PGBOUNCER else None
         with (self._folder / "stderr").open("wb") as stderr:
@@ -206,7 +213,15 @@ class PgBouncer(_Proxy):
             f"max_client_conn = {_CONNECTIONS}",
             "ignore_startup_parameters = extra_float_digits",
             f"logfile = {folder / 'log'}",
+            f"server_tls_sslmode = {_ssl_mode(self._server)}",
         ]
+        if self._server.identity is not None:
+            certificate, key = self._server.identity.write(folder)
+            lines += [
+                "client_tls_sslmode = require",
+                f"client_tls_cert_file = {certificate}",
+                f"client_tls_key_file = {key}",
+            ]
         _write(config, "\n".join(lines) + "\n")
         return [executable(PGBOUNCER), "-q", str(config)]
 
@@ -264,19 +279,27 @@ class Rowgate(_Proxy):
             "state": str(folder / "state"),
             **self._settings,
         }
+        if self._server.identity is not None:
+            certificate, key = self._server.identity.write(folder)
+            values |= {"tls_certificate": str(certificate), "tls_key": str(key)}
         _write(config, "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items()))
         return [sys.executable, "-m", "rowgate", "serve", "--config", str(config)]
 
 
 def upstream_url(server: Server) -> str:
-    """Return the server's URL with the login that reads the catalogue, if there is one."""
+    """Return the server's URL with the login that reads the catalogue, if there is one, and with TLS or without."""
     endpoint, login = server.endpoint, server.login
     secret = f":{quote(login.password, safe='')}" if login.password else ""
     who = f"{quote(login.user, safe='')}{secret}@" if login.user else ""
     if endpoint.host.startswith("/"):
         return f"postgresql://{who}/{quote(login.database, safe='')}?host={quote(endpoint.host)}&port={endpoint.port}"
     host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
-    return f"postgresql://{who}{host}:{endpoint.port}/{quote(login.database, safe='')}"
+    return f"postgresql://{who}{host}:{endpoint.port}/{quote(login.database, safe='')}?sslmode={_ssl_mode(server)}"
+
+
+def _ssl_mode(server: Server) -> str:
+    """Return the mode of connections to the server: what is measured is never left to what the server offers."""
+    return "disable" if server.identity is None else "require"
 
 
 def executable(name: str) -> str:

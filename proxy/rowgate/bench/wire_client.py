@@ -9,6 +9,7 @@ import json
 import random
 import selectors
 import socket
+import ssl
 import struct
 import sys
 import time
@@ -22,6 +23,7 @@ from rowgate.bench.ratio import percentile
 from rowgate.bench.statements import TEMPLATES, template
 from rowgate.bench.zipf import Zipf
 from rowgate.wire.messages import TERMINATE, error_fields, query
+from rowgate.wire.startup import ACCEPTED, ssl_request
 
 READY: Final = "ready"
 GO: Final = "go"
@@ -61,6 +63,7 @@ class Order:
     exponent: float = 1.0
     statement: str = ""
     rows: int = 0
+    tls: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +77,9 @@ class Result:
 
 
 class Connection:
-    """One session in the simple protocol, logged in without a password."""
+    """One session in the simple protocol, logged in without a password; over TLS, if asked, with any certificate."""
 
-    def __init__(self, host: str, port: int, user: str, database: str) -> None:
+    def __init__(self, host: str, port: int, user: str, database: str, *, tls: bool = False) -> None:
         if host.startswith("/"):
             self.socket = socket.socket(socket.AF_UNIX)
             self.socket.connect(str(Path(host) / f".s.PGSQL.{port}"))
@@ -84,6 +87,8 @@ class Connection:
             self.socket = socket.create_connection((host, port))
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.settimeout(_PATIENCE)
+        if tls:
+            self.socket = _encrypted(self.socket)
         self._buffer = bytearray(_CHUNK)
         body = struct.pack("!I", _PROTOCOL_3_0) + f"user\0{user}\0database\0{database}\0\0".encode()
         self.socket.sendall(struct.pack("!I", len(body) + 4) + body)
@@ -128,11 +133,24 @@ class Connection:
         self.socket.close()
 
 
+def _encrypted(sock: socket.socket) -> ssl.SSLSocket:
+    sock.sendall(ssl_request())
+    answer = sock.recv(1)
+    if answer != ACCEPTED:
+        raise BenchError(f"the server answers {answer!r} when asked for TLS, expected {ACCEPTED!r}")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE  # a load on servers of our own, whose certificates nobody vouches for
+    return context.wrap_socket(sock)
+
+
 def serve() -> None:
     """Carry out the order on standard input."""
     order = Order(**json.loads(sys.stdin.readline()))
     try:
-        connections = [Connection(order.host, order.port, order.user, order.database) for _ in range(order.clients)]
+        connections = [
+            Connection(order.host, order.port, order.user, order.database, tls=order.tls) for _ in range(order.clients)
+        ]
         _say(READY)
         if sys.stdin.readline().strip() != GO:
             return

@@ -31,6 +31,7 @@ class WireLoad:
             kind=self.kind,
             host=endpoint.host,
             port=endpoint.port,
+            tls=endpoint.tls,
             user=login.user,
             database=login.database,
             seconds=seconds,

@@ -24,6 +24,8 @@ FILL_BULK: Final = (
 )
 # How statements of an application are distributed: the usual exponent of Zipf's law.
 EXPONENT: Final = 1.0
+# What is added to the name of a load that is encrypted.
+OVER_TLS: Final = " over TLS"
 TEXT_CLIENTS: Final = 8
 
 # Where a workload is worth running: everywhere, or (`fresh`) with proxies that start anew, from an empty ledger.
@@ -43,10 +45,16 @@ class Workload:
 
 
 def pgbench_workloads(
-    binary: Path, modes: tuple[str, ...], clients: tuple[int, ...], seconds: int, script: Path | None = None
+    binary: Path,
+    modes: tuple[str, ...],
+    clients: tuple[int, ...],
+    seconds: int,
+    script: Path | None = None,
+    *,
+    how: str = "",
 ) -> list[Workload]:
-    """Return one workload for each protocol mode and number of clients."""
-    what = f"pgbench -f {script.name}" if script is not None else "pgbench -S"
+    """Return one workload for each protocol mode and number of clients; ``how`` is added to their names."""
+    what = (f"pgbench -f {script.name}" if script is not None else "pgbench -S") + how
     return [
         Workload(f"{what}, {mode}, {count} client{'s' if count > 1 else ''}", TRANSACTION, driver, seconds)
         for mode in modes
@@ -62,11 +70,11 @@ def text_workload(accounts: int, seconds: int, systems: frozenset[str]) -> Workl
     return Workload(name, TRANSACTION, driver, seconds, "fresh", systems)
 
 
-def bulk_workloads(seconds: int, rows: int = BULK_ROWS) -> list[Workload]:
-    """Return the mass read and COPY out."""
+def bulk_workloads(seconds: int, rows: int = BULK_ROWS, *, how: str = "") -> list[Workload]:
+    """Return the mass read and COPY out; ``how`` is added to their names."""
     read = WireLoad("read", statement=f"SELECT id, filler FROM {BULK_TABLE}", rows=rows)
     copy = WireLoad("read", statement=f"COPY {BULK_TABLE} TO STDOUT", rows=rows)
     return [
-        Workload(f"read of {rows:,} rows of 95 bytes", ROW, read, seconds),
-        Workload(f"COPY out of {rows:,} rows", ROW, copy, seconds),
+        Workload(f"read of {rows:,} rows of 95 bytes{how}", ROW, read, seconds),
+        Workload(f"COPY out of {rows:,} rows{how}", ROW, copy, seconds),
     ]

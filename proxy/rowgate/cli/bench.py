@@ -10,13 +10,14 @@ import asyncpg
 import typer
 
 from rowgate.bench import pgbench
-from rowgate.bench.comparison import compare, ours, peers, policies_from, policy_note, write
+from rowgate.bench.comparison import Setting, compare, ours, peers, policies_from, policy_note, write
 from rowgate.bench.errors import BenchError
+from rowgate.bench.identity import make_identity
 from rowgate.bench.load import Endpoint, Login
 from rowgate.bench.report import Report
 from rowgate.bench.systems import Server
-from rowgate.bench.workloads import CLIENTS, pgbench_workloads
-from rowgate.network.address import AddressError, Upstream, parse_upstream
+from rowgate.bench.workloads import CLIENTS, OVER_TLS, pgbench_workloads
+from rowgate.network.address import AddressError, ServerTls, SslMode, Upstream, parse_upstream
 
 CANNOT_RUN: Final = 1
 USAGE: Final = 2
@@ -34,7 +35,9 @@ def bench(
     *,
     upstream: Annotated[
         str,
-        typer.Option(help="postgresql://user@host:port/database; a password: in PGPASSWORD, or in the URL."),
+        typer.Option(
+            help="postgresql://user@host:port/database[?sslmode=require]; a password: in PGPASSWORD, or in the URL."
+        ),
     ],
     script: Annotated[Path | None, typer.Option(help="pgbench script to run instead of pgbench -S.")] = None,
     policy: Annotated[
@@ -94,10 +97,10 @@ def _compare(
     binary = pgbench.find()
     others, notes = peers(server, required=False)
     version = asyncio.run(_look_at(server, needs_accounts=script is None))
+    how = OVER_TLS if server.identity is not None else ""
+    workloads = pgbench_workloads(binary, modes, clients, seconds, script, how=how)
     return compare(
-        server,
-        [*others, *ours(server, policies, by_statement=False)],
-        pgbench_workloads(binary, modes, clients, seconds, script),
+        [Setting(server, [*others, *ours(server, policies, by_statement=False)], workloads)],
         rounds,
         goals=[],
         notes=[policy_note(policies.enforce, allow_copy=False), *notes],
@@ -116,7 +119,16 @@ def _server(upstream: Upstream) -> Server:
     address = upstream.address
     host = str(Path(address.path).parent) if address.path else address.host
     password = upstream.password or os.environ.get("PGPASSWORD", "")
-    return Server(Endpoint(host, address.port), Login(upstream.user, upstream.database, password))
+    tls = upstream.tls_to(address)
+    if tls not in {ServerTls(SslMode.DISABLE), ServerTls(SslMode.PREFER), ServerTls(SslMode.REQUIRE)}:
+        # A password must not go to whom its user wants verified first.
+        raise BenchError(
+            "a comparison verifies no certificate, shows none to the server, and asks before it encrypts:"
+            " expected sslmode=require alone, or disable"
+        )
+    identity = make_identity() if tls.mode is SslMode.REQUIRE else None
+    endpoint = Endpoint(host, address.port, identity is not None)
+    return Server(endpoint, Login(upstream.user, upstream.database, password), identity)
 
 
 def _modes(given: list[str]) -> tuple[str, ...]:
@@ -148,7 +160,7 @@ async def _look_at(server: Server, *, needs_accounts: bool) -> str:
     if login.password:
         options["password"] = login.password
     try:
-        connection = await asyncpg.connect(**options, timeout=CONNECT_SECONDS, ssl=False)
+        connection = await asyncpg.connect(**options, timeout=CONNECT_SECONDS, ssl="require" if endpoint.tls else False)
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as problem:
         why = str(problem) or type(problem).__name__
         raise BenchError(f"the server at {endpoint.host}:{endpoint.port} cannot be used: {why}") from None

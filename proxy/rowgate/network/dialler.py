@@ -96,7 +96,10 @@ class Dialler:
     def _tls_for(self, address: Address) -> Tls | None:
         if self._context is None or address.path:
             return None
-        return Tls(self._context, server_side=False, hostname=address.host)
+        try:
+            return Tls(self._context, server_side=False, hostname=address.host)
+        except TlsError as problem:
+            raise DialError(f"{address}: {problem}") from None
 
 
 class _Preparing(asyncio.Protocol):
