@@ -32,7 +32,7 @@ class Asked:
     def may_be_ready(self) -> bool:
         """Whether ReadyForQuery may be what comes next for it."""
         if self.kind == QUERY:
-            return self.failed or not self.statements
+            return self.failed or not (self.statements or self.unreadable)
         return self.kind == SYNC or (self.kind == "F" and (self.failed or self.described))
 
 
