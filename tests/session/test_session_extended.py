@@ -369,6 +369,43 @@ def test_a_copy_sent_all_at_once() -> None:
     assert not book.session.conversation.replies.length
 
 
+@pytest.mark.parametrize("together", [True, False])
+def test_a_copy_that_fails_before_its_sync_is_read_has_one_more_ready_for_query(together: bool) -> None:
+    """A trigger refuses it: the server skips to the Sync it would have ignored, and answers the next one as well."""
+    book = Playbook(ENFORCE + limit())
+    rest = (copy_data(b"1\n"), COPY_DONE, SYNC)
+    book.client(COPY, SYNC, *(rest if together else ()))
+    book.server(PARSED, BOUND, NO_DATA, COPY_IN, error("P0001"), ready())
+    book.client(*(() if together else rest)).server(ready())
+    assert kinds(book.to_client()) == "12nGEZZ"
+    book.client(query("SELECT 1")).server(row_description(), rows(1), complete(), ready())
+    assert kinds(book.to_client()) == "TDCZ"
+    assert not book.ended
+    book.server(ready())
+    assert book.ended
+
+
+def test_a_ready_for_query_too_many_is_no_answer_to_what_was_sent_behind_it() -> None:
+    book = Playbook(ENFORCE + limit())
+    book.client(COPY, SYNC, copy_data(b"1\n"), COPY_DONE, SYNC, query("SELECT 1"), extended("SELECT 2"), SYNC)
+    book.server(PARSED, BOUND, NO_DATA, COPY_IN, error("P0001"), ready(), ready())
+    book.server(row_description(), rows(1), complete(), ready())
+    book.server(PARSED, BOUND, row_description(), rows(1), complete(), ready())
+    assert kinds(book.to_client()) == "12nGEZZTDCZ12TDCZ"
+    assert not book.session.conversation.replies.length
+
+
+@pytest.mark.parametrize("sent", [query("COPY log TO STDOUT"), parse("SELECT 1")])
+def test_what_is_sent_where_nobody_knows_whether_it_is_skipped_ends_the_session(sent: bytes) -> None:
+    """Was the Sync behind the Execute ignored, or the end of the skipping? What is sent now would run unjudged."""
+    book = Playbook(ENFORCE + limit())
+    book.client(COPY, SYNC).server(PARSED, BOUND, NO_DATA, COPY_IN, error("P0001"))
+    book.to_server()
+    book.client(sent)
+    assert kinds(book.to_server()) == "X"
+    assert book.ended
+
+
 def test_a_copy_in_a_text_that_cannot_be_read_does_not_hang() -> None:
     book = Playbook(ENFORCE + limit())
     book.server(parameter("client_encoding", "SJIS"))

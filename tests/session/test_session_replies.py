@@ -94,6 +94,20 @@ def test_a_sync_during_copy_from_is_ignored(kinds: list[int], remaining: list[in
     assert left(queue) == [*remaining, SYNC_REPLY]
 
 
+@pytest.mark.parametrize(
+    ("head", "surplus"), [((), 1), ((PARSE_REPLY,), 1), ((EXECUTE_REPLY,), 1), ((SYNC_REPLY,), 0), ((QUERY_REPLY,), 0)]
+)
+def test_a_sync_that_a_failed_copy_left_unread_may_be_answered(head: tuple[int, ...], surplus: int) -> None:
+    queue = queue_of(EXECUTE_REPLY, SYNC_REPLY)
+    queue.drop_ignored_syncs()
+    assert not queue.is_surplus()
+    queue.failed()
+    queue.pop()
+    for kind in head:
+        queue.push(kind, PASS)
+    assert queue.is_surplus() == bool(surplus)  # what ends with ReadyForQuery itself has its own first
+
+
 @given(st.lists(st.one_of(st.sampled_from(KINDS), st.sampled_from(("pop", "drop", "copy")))))
 def test_the_counters_always_agree(steps: list[int | str]) -> None:
     queue = ReplyQueue()

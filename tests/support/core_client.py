@@ -28,6 +28,13 @@ class Asked:
     failed: bool = False
     copying: bool = False
 
+    @property
+    def may_be_ready(self) -> bool:
+        """Whether ReadyForQuery may be what comes next for it."""
+        if self.kind == QUERY:
+            return self.failed or not (self.statements or self.unreadable)
+        return self.kind == SYNC or (self.kind == "F" and (self.failed or self.described))
+
 
 @dataclass
 class Outcome:
@@ -52,6 +59,9 @@ class StrictClient:
         self.copying = False
         self._pending: list[int] = []
         self._skipping = False
+        # Syncs taken for ignored by a COPY FROM that runs, and, since it failed, perhaps answered after all.
+        self._ignored = 0
+        self._surplus = 0
         self._statements: dict[str, list[Known]] = {}
         self._portals: dict[str, list[Known]] = {}
         self._data = bytearray()
@@ -63,6 +73,7 @@ class StrictClient:
         ((kind, body),) = m.split(message)
         ignored = self.copying and self._in_extended_copy() if kind == SYNC else self._skipping
         if ignored:
+            self._ignored += kind == SYNC and self.copying
             return
         self._skipping = False
         self._ask(kind, body)
@@ -106,13 +117,21 @@ class StrictClient:
     @property
     def satisfied(self) -> bool:
         """Whether everything that ends with ReadyForQuery has had it."""
-        return not any(asked.kind in {SYNC, QUERY, "F"} for asked in self.queue) and not self._data
+        unclear = self._skipping and self._surplus
+        return not any(asked.kind in {SYNC, QUERY, "F"} for asked in self.queue) and not self._data and not unclear
 
     def _heard(self, kind: str, body: bytes) -> None:
         if kind == "N":
             return
+        if kind == "Z" and self._surplus and not (self.queue and self.queue[0].may_be_ready):
+            self._surplus -= 1
+            self._skipping = False
+            self.status = body.decode()
+            return
         assert self.queue, f"{kind!r} that nobody asked for"
         head = self.queue[0]
+        if kind != "Z":
+            self._surplus = 0
         if kind == "E":
             self._error(head, m.fields(body))
         elif kind == "Z":
@@ -121,6 +140,7 @@ class StrictClient:
             assert head.kind == "F", head
             assert not head.failed, head
             self.rows += 1
+            head.described = True
         elif kind in "123":
             assert head.kind == {"1": "P", "2": "B", "3": "C"}[kind], (kind, head)
             self._defined(self.queue.popleft())
@@ -168,7 +188,7 @@ class StrictClient:
         elif kind == "H":
             head.copying = True
         elif kind == "G":
-            assert statement.kind == "copy_from", head
+            assert statement.kind in {"copy_from", "copy_refused"}, head
             self._copy_begins(head)
         elif kind == "c":
             assert head.copying, head
@@ -187,10 +207,13 @@ class StrictClient:
         self.copying = end < 0
         if head.kind == "E":
             before, after = (asked, []) if end < 0 else (asked[:end], asked[end:])
-            self.queue = deque([each for each in before if each.kind != SYNC] + after)
+            kept = [each for each in before if each.kind != SYNC]
+            self._ignored += len(before) - len(kept)
+            self.queue = deque(kept + after)
 
     def _complete(self, head: Asked, statement: Known, kind: str, body: bytes) -> None:
         self.copying = False
+        self._ignored = 0
         outcome = self.outcomes.setdefault(statement.number, Outcome())
         tag = body[:-1].decode() if kind == "C" else ""
         if statement.kind in {"begin", "commit", "rollback"}:
@@ -215,6 +238,7 @@ class StrictClient:
     def _error(self, head: Asked, fields: dict[str, str]) -> None:
         self.errors.append(fields)
         self.copying = False
+        self._surplus, self._ignored = self._ignored, 0
         if fields["V"] == "FATAL":
             self.fatal = True
             return

@@ -74,15 +74,15 @@ def extended(draw: st.DrawFn, statements: st.SearchStrategy[Writer] = ANY) -> Gr
 @st.composite
 def copy_in(draw: st.DrawFn) -> Group:
     """COPY FROM, as libpq does it in either protocol, or all at once by a client that does not wait."""
-    is_extended, blind, bad, failed = draw(st.tuples(st.booleans(), st.booleans(), st.booleans(), st.booleans()))
+    is_extended, blind, bad, failed, refused = draw(st.tuples(*[st.booleans()] * 5))
 
     def write(numbers: "count[int]") -> list[Act]:
-        text = f"COPY log{next(numbers)} FROM STDIN"
+        text = f"COPY {'refused' if refused else 'log'}{next(numbers)} FROM STDIN"
         begin = (m.extended(text), m.SYNC) if is_extended else (m.query(text),)
         first = tuple(message for part in begin for message in _whole(part))
         end = (m.copy_fail() if failed else m.COPY_DONE, *((m.SYNC,) if is_extended else ()))
         data = (m.copy_data(b"row"), m.copy_data(b"bad" if bad else b"row"), m.copy_data(b"row" * 50))
-        return [Act(first), Act((*data, *end), wait=False, copying=not blind)]
+        return [Act(first), Act((*data, *end), wait=False, copying=not (blind or refused))]
 
     return write
 

@@ -24,6 +24,7 @@ _KINDS: Final[tuple[tuple[str, str], ...]] = (
     ("noisy", r"INSERT INTO noisy VALUES \((\d+)\)"),
     ("copy_to", r"COPY \(" + _ROWS + r"\) TO STDOUT"),
     ("copy_from", r"COPY log(\d+) FROM STDIN"),
+    ("copy_refused", r"COPY refused(\d+) FROM STDIN"),
     ("begin", r"BEGIN"),
     ("commit", r"COMMIT"),
     ("rollback", r"ROLLBACK"),
@@ -117,7 +118,7 @@ class ModelServer:
     def work(self) -> None:
         """Do one step: a message, or a few rows of a result."""
         if not self.ended:
-            next(self._life)
+            next(self._life, None)
 
     # The loop
 
@@ -286,6 +287,10 @@ class ModelServer:
                 return
         elif statement.kind == "copy_from":
             yield from self._copy_from()
+        elif statement.kind == "copy_refused":
+            self._say(m.COPY_IN)
+            self._flush()
+            raise ServerError("P0001", "a trigger refuses it before any data is read")
         tag = statement.tag
         portal.left = max(portal.left, 0)
         if statement.kind == "begin":

@@ -101,12 +101,17 @@ statements:
   - {{name: no copying, clients: [no copying], deny: [copy_to]}}
 """
 
-# Functions whose result is metered: one only reads, one leaves a row in the table it is told.
+# Functions whose result is metered: one only reads, one leaves a row in the table it is told. A table whose trigger
+# refuses a COPY before any of its data is read.
 SCHEMA = """
 create function mx_rows(n int) returns setof int stable language plpgsql as
   $$ begin return query select generate_series(1, n); end $$;
 create function mx_writes(t text, n int) returns setof int volatile language plpgsql as
   $$ begin execute format('insert into %I values (-7)', t); return query select generate_series(1, n); end $$;
+create table mx_refusing (n int);
+create function mx_refuses() returns trigger language plpgsql as $$ begin raise exception 'no rows are wanted'; end $$;
+create trigger mx_refuses before insert on mx_refusing for each statement execute function mx_refuses();
+grant all on mx_refusing to public;
 grant create on schema public to public;
 """
 

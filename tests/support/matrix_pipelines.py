@@ -85,6 +85,12 @@ ELEMENTS: Final[dict[str, Bytes]] = {
     "copy in, extended": lambda table, number: (
         extended(f"copy {table} from stdin") + SYNC + copy_data(b"%d\n" % number) + COPY_DONE + SYNC
     ),
+    "copy in, refused": lambda table, number: (
+        extended("copy mx_refusing from stdin") + SYNC + copy_data(b"%d\n" % number) + COPY_DONE + SYNC
+    ),
+    "copy in, refused, simple": lambda table, number: (
+        query("copy mx_refusing from stdin") + copy_data(b"%d\n" % number) + COPY_DONE + SYNC
+    ),
 }
 
 WAYS: Final[dict[str, Callable[[str], bytes]]] = {

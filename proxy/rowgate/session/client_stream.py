@@ -72,6 +72,9 @@ MAX_PENDING: Final = 10_000
 # What a FunctionCall message is: one value, from code we do not see. It cannot end a transaction.
 CALLED_FUNCTION: Final = Statement("<function call>", (Part("function", bound=1),))
 
+# What a server does the same with whether it skips to a Sync or not.
+_READ_IN_ANY_STATE: Final = frozenset({SYNC, FLUSH, TERMINATE, COPY_DATA, COPY_DONE, COPY_FAIL})
+
 # What becomes of a message.
 FORWARD = 0
 REPLACED = 1
@@ -212,6 +215,10 @@ class ClientStream:
         conversation = self.conversation
         if conversation.blocked():
             return GATED
+        if conversation.skipping and conversation.replies.surplus and kind not in _READ_IN_ANY_STATE:
+            # Does the server skip it, or has it read a Sync? Nobody knows until it says so, or is sent another.
+            self._violation(position, f"frontend message type {chr(kind)!r} behind a failed COPY, expected a Sync")
+            return REPLACED
         if kind == COPY_DATA:
             return FORWARD
         if kind == QUERY:
@@ -579,6 +586,7 @@ class ClientStream:
     def _sync(self, position: int) -> int:
         conversation = self.conversation
         if conversation.copying:
+            conversation.replies.ignored += 1
             return FORWARD  # the server reads it, and ignores it
         if not conversation.group_open and conversation.must_wait_for_group():
             return GATED

@@ -20,6 +20,8 @@ cdef class ReplyQueue:
     cdef public Reply tail
     cdef public long groups
     cdef public long length
+    cdef public long ignored
+    cdef public long surplus
 
     @cython.locals(reply=Reply)
     cpdef Reply push(self, int kind, int manner)
@@ -29,3 +31,6 @@ cdef class ReplyQueue:
     cpdef list drop_to_sync(self)
     @cython.locals(reply=Reply, previous=Reply)
     cpdef bint drop_ignored_syncs(self)
+    cpdef failed(self)
+    @cython.locals(reply=Reply)
+    cpdef bint is_surplus(self)

@@ -24,15 +24,21 @@ class Reply:
 
 
 class ReplyQueue:
-    """A linked list of replies; ``groups`` counts those that end with ReadyForQuery."""
+    """A linked list of replies; ``groups`` counts those that end with ReadyForQuery.
 
-    __slots__ = ("groups", "head", "length", "tail")
+    ``ignored`` Syncs have been sent into a COPY FROM that runs: the server reads over them as long as it reads data.
+    Once it has failed nobody can tell which of them were still unread, so up to ``surplus`` ReadyForQuery may still come.
+    """
+
+    __slots__ = ("groups", "head", "ignored", "length", "surplus", "tail")
 
     def __init__(self) -> None:
         self.head: Reply | None = None
         self.tail: Reply | None = None
         self.groups = 0
         self.length = 0
+        self.ignored = 0
+        self.surplus = 0
 
     def push(self, kind: int, manner: int) -> Reply:
         """Append a reply of this kind and return it."""
@@ -94,6 +100,28 @@ class ReplyQueue:
                     self.tail = previous
                 self.groups -= 1
                 self.length -= 1
+                self.ignored += 1
             else:
                 previous = reply
         return previous is not None and previous.following is not None
+
+    def failed(self) -> None:
+        """What the first reply is due for has failed.
+
+        If it is a COPY FROM, the server skips to the first Sync it has not read, and answers that one and the others.
+        """
+        if self.head is not None and self.head.kind != SYNC_REPLY:
+            self.surplus = self.ignored
+            self.ignored = 0
+
+    def is_surplus(self) -> bool:
+        """Return whether a ReadyForQuery that comes now answers none of the replies due.
+
+        It may still be taken for a later Sync's; then that one's own is the surplus, which is all the same.
+        """
+        reply = self.head
+        if self.surplus == 0 or (reply is not None and reply.kind == SYNC_REPLY):
+            return False
+        if reply is not None and reply.kind in (QUERY_REPLY, CALL_REPLY):
+            return reply.execution is not None or reply.denial is not None  # its own would come behind its result
+        return True

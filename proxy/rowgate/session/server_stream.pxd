@@ -10,7 +10,7 @@ ctypedef const unsigned char* p_uchar
 cdef int CALL_REPLY, COPY_END, DESCRIBE_REPLY, EXECUTE_REPLY, PASS, QUERY_REPLY, SWALLOW, SWALLOW_NO_DATA, SYNC_REPLY
 cdef int COPY_DATA, DATA_ROW, ERROR_RESPONSE, FUNCTION_CALL_RESPONSE, IDLE, NO_DATA, NOTICE_RESPONSE, NOTIFICATION_RESPONSE, PARAMETER_STATUS
 cdef int ANSWER, COMPLETE, CONTINUE, DESCRIBE, MEASURE, READY, RETURN, STRIDE, TAKE_COPY, VIOLATE
-cdef int PARAMETER_DESCRIPTION, ROW_DESCRIPTION
+cdef int PARAMETER_DESCRIPTION, READY_FOR_QUERY, ROW_DESCRIPTION
 cdef bytes TABLE
 cdef int FORWARD, DROP, PAUSE
 cdef int ALLOWED, CUT, FAILED, THROTTLED, WOULD_CUT, WOULD_DENY
@@ -71,6 +71,10 @@ cdef class ServerStream:
     cdef int _error(self, long long position, long long whole, double now) except -1
     @cython.locals(conversation=Conversation, replies=ReplyQueue, cutting=Execution, status=cython.int, outcome=cython.int)
     cdef int _ready(self, Reply reply, long long position, long long whole) except -1
+    @cython.locals(conversation=Conversation, status=cython.int)
+    cdef int _ready_again(self, long long position, long long whole) except -1
+    @cython.locals(conversation=Conversation)
+    cdef _all_answered(self, int status)
     @cython.locals(replies=ReplyQueue)
     cdef _pop(self)
     @cython.locals(charge=Charge, services=Services)

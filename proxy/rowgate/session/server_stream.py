@@ -53,6 +53,7 @@ from rowgate.wire.types import (
     NOTIFICATION_RESPONSE,
     PARAMETER_DESCRIPTION,
     PARAMETER_STATUS,
+    READY_FOR_QUERY,
     ROW_DESCRIPTION,
 )
 
@@ -321,6 +322,8 @@ class ServerStream:
         if kind in (NOTICE_RESPONSE, NOTIFICATION_RESPONSE, PARAMETER_STATUS):
             return self._aside(kind, position, whole, now)
         reply = conversation.replies.head
+        if kind == READY_FOR_QUERY and conversation.replies.is_surplus():
+            return self._ready_again(position, whole)
         if reply is None:
             return self._violation(position, f"message type {kind} that nobody asked for")
         if reply.denial is not None:
@@ -328,6 +331,7 @@ class ServerStream:
         action = TABLE[reply.kind * STRIDE + kind]
         if action == READY:
             return self._ready(reply, position, whole)
+        conversation.replies.surplus = 0  # the answer to what was sent behind all of them
         if action == COMPLETE:
             return self._completed(reply, position)
         dropping = reply.manner == SWALLOW or conversation.cutting is not None
@@ -384,12 +388,14 @@ class ServerStream:
             if portal is not None:
                 portal.rows += execution.charge.rows
                 portal.octets += execution.charge.octets
+            conversation.replies.ignored = 0
             if execution.metered and conversation.replies.groups == 0 and conversation.open_executes > 0:
                 conversation.open_executes -= 1
             self._close(execution, ALLOWED)
             self._pop()
         else:
             # Another result of the same text may follow: the caps are per statement, the accounts go on.
+            conversation.replies.ignored = 0
             execution.charge.begin_part(0, 0)
             execution.charge.row_accounts = execution.plan.row_accounts
             execution.portal = None
@@ -489,6 +495,7 @@ class ServerStream:
             return FORWARD
         cutting = conversation.cutting
         conversation.copying = False
+        replies.failed()
         own = reply.denial
         if cutting is not None and not cutting.late:
             own = cutting.cut
@@ -547,12 +554,31 @@ class ServerStream:
             else:
                 return self._fatal(position, PROTOCOL_VIOLATION, "a result that passed its limit could not be undone")
         if replies.head is None:
-            conversation.maybe_in_transaction = status != IDLE
-            conversation.exclusive = False
-            conversation.unsettled = False
-            if status == IDLE and not conversation.group_open:
-                conversation.portals.clear()
+            self._all_answered(status)
         return outcome
+
+    def _ready_again(self, position: int, whole: int) -> int:
+        """ReadyForQuery for a Sync that was taken for ignored, but a COPY FROM failed before the server had read it."""
+        conversation = self.conversation
+        if whole != READY_SIZE:
+            return self._violation(position, f"ReadyForQuery of {whole} bytes")
+        conversation.replies.surplus -= 1
+        status = self._data[position + HEADER_SIZE]
+        conversation.transaction = status
+        if conversation.skipping:
+            conversation.group_ended()
+        if conversation.replies.head is None:
+            self._all_answered(status)
+        return FORWARD
+
+    def _all_answered(self, status: int) -> None:
+        """Nothing is on its way: ``status`` is what the transaction is."""
+        conversation = self.conversation
+        conversation.maybe_in_transaction = status != IDLE
+        conversation.exclusive = False
+        conversation.unsettled = False
+        if status == IDLE and not conversation.group_open:
+            conversation.portals.clear()
 
     # Ends
 
