@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+import asyncpg
+import psycopg
 import pytest
 
 from faults.conftest import FreshUser
@@ -79,21 +81,23 @@ def assert_limit_is_exact(proxy: Proxy, user: str, delivered: int, statements: i
         assert len(rows_of(client.start(user).query(ALL))) == LIMIT - accounted
 
 
+# Bytes that pass, and whether the client can be told: not in a row it has been given in part.
 CUTS = {
-    "before anything": 0,
-    "in a header": 3,
-    "in the description": DESCRIBED - 7,
-    "behind the description": DESCRIBED,
-    "in a row's header": DESCRIBED + 20 * ROW + 4,
-    "in a row": DESCRIBED + 20 * ROW + 100,
-    "behind a row": DESCRIBED + 9 * (ROW - 2),
-    "far into the result": DESCRIBED + 250 * ROW + 1,
+    "before anything": (0, True),
+    "in a header": (3, True),
+    "in the description": (DESCRIBED - 7, True),
+    "behind the description": (DESCRIBED, True),
+    "in a row's header": (DESCRIBED + 9 * (ROW - 2) + 4, True),
+    "in a row": (DESCRIBED + 20 * ROW + 100, False),
+    "behind a row": (DESCRIBED + 9 * (ROW - 2), True),
+    "far into the result": (DESCRIBED + 250 * ROW + 1, False),
 }
 
 
 @pytest.mark.parametrize("how", [Cut.CLOSE, Cut.RESET, Cut.HALF_CLOSE])
-@pytest.mark.parametrize("octets", CUTS.values(), ids=CUTS)
-def test_a_cut_in_mid_result(octets: int, how: Cut, broken: FaultProxy, proxy: Proxy, fresh_user: FreshUser) -> None:
+@pytest.mark.parametrize("name", CUTS)
+def test_a_cut_in_mid_result(name: str, how: Cut, broken: FaultProxy, proxy: Proxy, fresh_user: FreshUser) -> None:
+    octets, can_be_told = CUTS[name]
     user = fresh_user()
     with RawClient(proxy.port) as client:
         client.start(user)
@@ -101,6 +105,8 @@ def test_a_cut_in_mid_result(octets: int, how: Cut, broken: FaultProxy, proxy: P
         client.send(query(RESULT))
         heard = client.rest()
     assert_told(heard)
+    if how is not Cut.RESET:  # a reset may take what was on its way
+        assert bool(errors_of(heard)) == can_be_told
     assert len(rows_of(heard)) <= max(0, octets - DESCRIBED) // (ROW - 2)
     assert_limit_is_exact(proxy, user, len(rows_of(heard)), 1)
 
@@ -283,3 +289,29 @@ def test_a_server_that_accepts_and_says_nothing(
         assert refused.value.fields["C"] == "08006"
         assert "took too long" in refused.value.fields["M"]
         assert rows_of(served.query("select 1")) == [(b"1",)]
+
+
+@pytest.mark.parametrize("how", [Cut.CLOSE, Cut.RESET])
+@pytest.mark.parametrize("octets", [0, DESCRIBED + 20 * ROW, DESCRIBED + 20 * ROW + 100])
+def test_a_driver_raises_its_error_of_a_lost_connection(
+    octets: int, how: Cut, broken: FaultProxy, proxy: Proxy, fresh_user: FreshUser
+) -> None:
+    """As it would without a proxy: never a shorter result, never a wait without end."""
+    with psycopg.connect(proxy.url(fresh_user()), autocommit=True) as connection:
+        broken.to_client.cut_after(octets, how)
+        with pytest.raises(psycopg.OperationalError):
+            connection.execute(RESULT)
+        assert connection.broken
+
+
+@pytest.mark.parametrize("how", [Cut.CLOSE, Cut.RESET])
+@pytest.mark.parametrize("octets", [0, DESCRIBED + 20 * ROW, DESCRIBED + 20 * ROW + 100])
+async def test_an_asynchronous_driver_raises_its_error_of_a_lost_connection(
+    octets: int, how: Cut, broken: FaultProxy, proxy: Proxy, fresh_user: FreshUser
+) -> None:
+    connection = await asyncpg.connect(proxy.url(fresh_user()), ssl=False)
+    broken.to_client.cut_after(octets, how)
+    with pytest.raises((asyncpg.PostgresConnectionError, ConnectionError)):
+        await connection.fetch(RESULT)
+    assert connection.is_closed()
+    connection.terminate()

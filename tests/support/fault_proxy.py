@@ -80,7 +80,7 @@ class FaultProxy:
     """Listens on ``port`` of 127.0.0.1 and passes everything on to ``target``; entered and left by the test."""
 
     def __init__(self, target: Place | int) -> None:
-        self._target = Place(target) if isinstance(target, int) else target
+        self.lead_to(target)
         self.to_server = Direction()
         self.to_client = Direction()
         self.accepted = 0
@@ -107,6 +107,10 @@ class FaultProxy:
     def url(self, user: str = "postgres", database: str = "postgres") -> str:
         """Return a URL that reaches a server behind this proxy."""
         return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
+
+    def lead_to(self, target: Place | int) -> None:
+        """Take new connections to another place, as an address does that moves to another machine."""
+        self._target = Place(target) if isinstance(target, int) else target
 
     def heal(self) -> None:
         """Pass everything on as it comes, on connections that live and on new ones."""
