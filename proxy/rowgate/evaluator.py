@@ -28,9 +28,7 @@ class Evaluator:
 
     def __init__(self, snapshot: Snapshot, guards: tuple[Guard, ...], on_failure: OnFailure) -> None:
         self.snapshot = snapshot
-        self.enforces = snapshot.mode == "enforce" or any(
-            [rule.enforced for rule in (*snapshot.limits, *snapshot.statements)]
-        )
+        self.enforces = snapshot.enforces
         self._guards = guards
         self._on_failure = on_failure
         self._policy = definition(Kind.POLICY, {"version": snapshot.version})
@@ -131,7 +129,7 @@ def _distribute(plan: Plan, accounts: list[Account]) -> None:
     octets = [account for account in accounts if account.unit == OCTETS]
     plan.row_accounts = tuple([account for account in rows if account.limit.measure.entity is None])
     plan.entity_accounts = tuple([account for account in rows if account.limit.measure.entity is not None])
-    plan.entities_enforced = any([account.enforced for account in plan.entity_accounts])
+    plan.entities_enforced = any(account.enforced for account in plan.entity_accounts)
     plan.octet_accounts = tuple(octets)
     plan.statement_accounts = tuple([account for account in accounts if account.unit == STATEMENTS])
     plan.enforced = plan.enforced or any(map(_can_stop, rows)) or any(map(_can_stop, octets))

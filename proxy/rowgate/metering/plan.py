@@ -13,8 +13,8 @@ class Plan:
     """What the guards granted: the accounts a statement spends from, its own caps, or its denial.
 
     ``entity_accounts`` are charged only for results that may hold the entity's rows, and ``entities_enforced`` says
-    whether one of them is more than watched; ``enforced`` says whether anything here can stop a result, which decides if
-    the session must be able to undo it.
+    whether one of them is more than watched; ``enforced`` says whether anything here can stop a result, which decides
+    if the session must be able to undo it.
     """
 
     __slots__ = (

@@ -203,6 +203,12 @@ class Snapshot:
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         object.__setattr__(self, "version", hashlib.sha256(text.encode()).hexdigest()[:VERSION_DIGITS])
 
+    @property
+    def enforces(self) -> bool:
+        """Whether anything in it can stop anybody."""
+        limits = any(limit.enforced for limit in self.limits)
+        return self.mode == "enforce" or limits or any(rule.enforced for rule in self.statements)
+
     def client_for(self, user: str, database: str, source: Address | None) -> ClientRule | None:
         """Return the first client rule that a session matches; None when it is unmatched."""
         return next((rule for rule in self.clients if rule.matches(user, database, source)), None)

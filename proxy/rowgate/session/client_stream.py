@@ -32,6 +32,7 @@ from rowgate.session.kinds import (
     SYNC_REPLY,
     WAIT,
 )
+from rowgate.session.replies import Reply
 from rowgate.session.starter import Starter, leaves_transaction
 from rowgate.sql.statement import UNKNOWN, Part, Statement
 from rowgate.verdict import FEATURE_NOT_SUPPORTED, PROGRAM_LIMIT_EXCEEDED, PROTOCOL_VIOLATION, Denial

@@ -10,8 +10,8 @@ from rowgate.verdict import Denial
 class Portal:
     """A portal the client has bound: its statement, what it has given so far, and whose rows its result holds.
 
-    ``counted`` are the entity accounts its RowDescription names; None until the server has described it. ``prepared`` is
-    what the client has learnt of the statement it was bound from, None if nothing.
+    ``counted`` are the entity accounts its RowDescription names; None until the server has described it. ``prepared``
+    is what the client has learnt of the statement it was bound from, None if nothing.
     """
 
     __slots__ = ("counted", "described", "group", "octets", "prepared", "rows", "statement")
