@@ -1,4 +1,4 @@
-"""Run a driver's program on a way to the server: directly, through a monitor, through an enforcing proxy, all recorded."""
+"""Run a driver's program on a way to the server, recorded: directly, through a monitor, through an enforcing proxy."""
 
 import subprocess
 import sys
@@ -39,7 +39,10 @@ limits:
       1m: {limit: 100_000_000, on_exceed: throttle, max_wait: 5s}
       30d: {limit: 1_000_000_000, on_exceed: block}
   - {name: bytes, scope: [user], measure: bytes, windows: {1h: {limit: 100GB, on_exceed: block}}}
-  - {name: statements, scope: [user, statement], measure: statements, windows: {1h: {limit: 100_000_000, on_exceed: block}}}
+  - name: statements
+    scope: [user, statement]
+    measure: statements
+    windows: {1h: {limit: 100_000_000, on_exceed: block}}
   - {name: people, scope: [user], measure: rows(person), windows: {1h: {limit: 100_000_000, on_exceed: block}}}
 statements:
   - {name: everyone, max_rows: 10_000_000, max_bytes: 100GB}
@@ -118,7 +121,7 @@ class Ways:
         return Outcome(printed, tuple(outer.recordings()), tuple(inner.recordings()) if inner is not None else ())
 
     def passes_every_byte(self, program: Program) -> None:
-        """Assert that a monitor changes nothing, in neither direction, and that the program finds what it finds directly."""
+        """Assert that a monitor changes nothing either way, and that the program finds what it finds directly."""
         watched = self.run(program, "monitor")
         found = differences(watched.outer, watched.inner)
         assert not found, "\n".join(found)

@@ -26,7 +26,7 @@ TORN = "torn"  # what is left when the stream ends inside a message
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """One message of a stream, whole, at its ``offset`` there; ``kind`` is its type letter, or what it is without one."""
+    """One whole message of a stream, at its ``offset`` there; ``kind`` is its type letter, or what stands for one."""
 
     kind: str
     raw: bytes
@@ -124,8 +124,8 @@ class Pair:
 def paired(outer: Iterable[Recording], inner: Iterable[Recording]) -> tuple[list[Pair], list[str]]:
     """Return the sessions that both sides saw, and what is wrong about the others.
 
-    Sessions are told by the server's process; refused ones by equal start-up packets, in order. The proxy's own sessions
-    on the inner side say so in their application_name.
+    Sessions are told by the server's process; refused ones by equal start-up packets, in order. The proxy's own
+    sessions on the inner side say so in their application_name.
     """
     waiting = [
         one for one in map(conversation_of, inner) if not one.parameter("application_name").startswith("rowgate ")
@@ -172,7 +172,7 @@ def _around(stream: Sequence[Said], number: int) -> str:
 
 
 def differences(outer: Iterable[Recording], inner: Iterable[Recording]) -> list[str]:
-    """Return how the two sides of a proxy that changes nothing differ: each session's first difference, each direction."""
+    """Return how two sides of a proxy that changes nothing differ: the first place in each session's each direction."""
     pairs, found = paired(outer, inner)
     for pair in pairs:
         for direction in ("client", "server"):

@@ -52,10 +52,12 @@ async def prepared(connection: asyncpg.Connection) -> None:
         say("cursor", seen)
         exact = await connection.cursor("select id from drv_people where id <= 10 order by id")
         say("portions", [len(await exact.fetch(5)) for _ in range(3)])
-    await connection.execute("alter table drv_sink add column c int")
-    again = await connection.prepare("select * from drv_sink limit 1")
+    await connection.execute("create temp table drv_changing as select 1 as a")
+    again = await connection.prepare("select * from drv_changing")
     await again.fetch()
-    await connection.execute("alter table drv_sink drop column c")  # the plan's result changes under the statement
+    await connection.execute(
+        "alter table drv_changing add column b int"
+    )  # the plan's result changes under the statement
     try:
         await again.fetch()
     except asyncpg.InvalidCachedStatementError as error:

@@ -60,7 +60,7 @@ def dbapi() -> None:
         say("error", error.args[0])
     connection.rollback()
     for ending in ("tpc_commit", "tpc_rollback"):
-        xid = connection.xid(1, "drv", ending)
+        xid = connection.xid(0, f"drv {ending}", "")  # what tpc_recover finds again
         connection.tpc_begin(xid)
         connection.cursor().execute("insert into drv_sink values (900)")
         connection.tpc_prepare()
