@@ -80,7 +80,6 @@ class Ways:
         self._directories = directories
         self._stack = ExitStack()
         self._ways: dict[str, tuple[Tap, Tap | None]] = {}
-        self._direct: dict[str, Outcome] = {}
 
     def __enter__(self) -> Self:
         with RawClient(self.server.port) as client:
@@ -105,12 +104,6 @@ class Ways:
         self._stack.enter_context(proxy)
         return self._stack.enter_context(Tap(proxy.port)), inner
 
-    def direct(self, program: Program) -> Outcome:
-        """Run it on the server itself, or return what it did there before."""
-        if program.name not in self._direct:
-            self._direct[program.name] = self.run(program, "direct")
-        return self._direct[program.name]
-
     def run(self, program: Program, way: str) -> Outcome:
         """Run it on this way; its own assertions hold, or the test fails with what it said."""
         outer, inner = self._ways[way]
@@ -125,11 +118,11 @@ class Ways:
         watched = self.run(program, "monitor")
         found = differences(watched.outer, watched.inner)
         assert not found, "\n".join(found)
-        _printed_alike(self.direct(program), watched)
+        _printed_alike(self.run(program, "direct"), watched)
 
     def is_answered_alike(self, program: Program) -> None:
         """Assert that a program hears from a proxy that meters everything what the server itself would say."""
-        direct, metered = self.direct(program), self.run(program, "enforce")
+        direct, metered = self.run(program, "direct"), self.run(program, "enforce")
         _printed_alike(direct, metered)
         if program.steady:
             found = unlike(direct.outer, metered.outer, program.masks)

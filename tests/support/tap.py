@@ -30,14 +30,20 @@ class Recording:
 class Tap:
     """Listens on a free ``port`` of 127.0.0.1 and passes each connection on to ``target``, another port of it.
 
-    ``alter_client`` and ``alter_server`` are given every portion before it is passed on, and after it was recorded; what
-    they return is passed instead. They plant the faults that a comparison must find.
+    ``alter_client`` and ``alter_server`` plant faults that a comparison must find: each makes, for one connection, a
+    function that is given every portion once it is recorded, and returns what is passed on instead.
     """
 
-    def __init__(self, target: int, *, alter_client: Alter | None = None, alter_server: Alter | None = None) -> None:
+    def __init__(
+        self,
+        target: int,
+        *,
+        alter_client: Callable[[], Alter] | None = None,
+        alter_server: Callable[[], Alter] | None = None,
+    ) -> None:
         self._target = target
-        self._alter_client = alter_client
-        self._alter_server = alter_server
+        self._alter_client = alter_client or (lambda: _unaltered)
+        self._alter_server = alter_server or (lambda: _unaltered)
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port: int = self._listener.getsockname()[1]
         self._recordings: list[Recording] = []
@@ -90,21 +96,24 @@ class Tap:
             for connection in (client, server):
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._open.append(connection)
-            back = threading.Thread(
-                target=_pump, args=(server, client, recording.server, self._alter_server), daemon=True
-            )
+            answers = (server, client, recording.server, self._alter_server())
+            back = threading.Thread(target=_pump, args=answers, daemon=True)
             back.start()
-            _pump(client, server, recording.client, self._alter_client)
+            _pump(client, server, recording.client, self._alter_client())
             back.join()
         recording.ended.set()
 
 
-def _pump(source: socket.socket, sink: socket.socket, record: bytearray, alter: Alter | None) -> None:
+def _unaltered(data: bytes) -> bytes:
+    return data
+
+
+def _pump(source: socket.socket, sink: socket.socket, record: bytearray, alter: Alter) -> None:
     """Pass on all that comes, and then the end of it."""
     try:
         while data := source.recv(PORTION):
             record += data
-            sink.sendall(data if alter is None else alter(data))
+            sink.sendall(alter(data))
         sink.shutdown(socket.SHUT_WR)
     except OSError:  # reset by one side: the other is to know
         for connection in (source, sink):
