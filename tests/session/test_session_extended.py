@@ -278,7 +278,8 @@ def test_a_simple_query_drops_the_unnamed_statement(text: str) -> None:
     book.server(complete() if text == "SELECT 2" else b"", ready())
     book.to_client(), book.to_server()
     book.client(bind(), execute(), SYNC)
-    assert kinds(book.to_server()) == "BDEH", "no longer known as SELECT 1, which reads nobody"
+    left = "" if text == "SELECT 2" else "C"  # by the chain that stood for the Query
+    assert kinds(book.to_server()) == left + "BDEH", "no longer known as SELECT 1, which reads nobody"
 
 
 def test_a_parse_that_failed_leaves_the_statement_what_it_was() -> None:

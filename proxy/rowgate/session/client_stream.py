@@ -69,6 +69,9 @@ MAX_NAMED: Final = 20_000
 # Replies the server may owe one session, some 600 bytes each; beyond it the client waits, as for a full socket.
 MAX_PENDING: Final = 10_000
 
+# What a client may send while the server reads COPY data; anything else ends a session of PostgreSQL's.
+DURING_COPY: Final = frozenset({COPY_DATA, COPY_DONE, COPY_FAIL, FLUSH, SYNC, TERMINATE})
+
 # What a FunctionCall message is: one value, from code we do not see. It cannot end a transaction.
 CALLED_FUNCTION: Final = Statement("<function call>", (Part("function", bound=1),))
 
@@ -213,6 +216,10 @@ class ClientStream:
     def _message(self, kind: int, position: int, whole: int, now: float) -> int:  # noqa: C901, PLR0911, PLR0912 - a dispatch: one line a case
         """Judge one message and say what becomes of it; gated messages come here again."""
         conversation = self.conversation
+        if conversation.copying and kind not in DURING_COPY:
+            # It could wait for the end of the COPY, and the COPY for its data, for ever.
+            self._violation(position, f"unexpected message type 0x{kind:02X} during COPY from stdin")
+            return REPLACED
         if conversation.blocked():
             return GATED
         if conversation.skipping and conversation.replies.surplus and kind not in _READ_IN_ANY_STATE:
@@ -287,10 +294,14 @@ class ClientStream:
             return self._gate_flushed(position)
         if plan.denial is not None:
             return self._deny_query(position, execution, plan.denial, now)
-        if execution.metered and not execution.pure:
+        # A group whose Sync has not come holds writes that an error of this Query's would undo, so a cut must as well.
+        undoes = conversation.group_open and conversation.group_writes
+        if execution.metered and (undoes or not execution.pure):
             if conversation.replies.head is not None:
                 return self._gate_flushed(position)
-            if conversation.transaction == IDLE or leaves_transaction(statement):
+            # Of an open group only its beginning is known to be inside a transaction: it may hold a COMMIT since.
+            inside = conversation.group_in_transaction if conversation.group_open else conversation.transaction != IDLE
+            if not inside or leaves_transaction(statement):
                 return self._query_as_chain(position, text, execution, now)
         outcome = self.starter.may_start(execution, now)
         if outcome == WAIT:
@@ -300,6 +311,7 @@ class ClientStream:
         self.starter.started(execution)
         conversation.group_ended()
         conversation.forget_unnamed()
+        conversation.leftover = False
         conversation.replies.push(QUERY_REPLY, PASS).execution = execution
         return FORWARD
 
@@ -310,6 +322,7 @@ class ClientStream:
             return self._deny_query(position, execution, _unchainable(execution), now)
         self._forward_to(position)
         conversation.forget_unnamed()
+        conversation.leftover = True
         self._chain = Chain(links)
         conversation.group_open = True
         return REPLACED
@@ -389,6 +402,12 @@ class ClientStream:
         )
         return True
 
+    def _clear_away(self, position: int, closing: bytes) -> None:
+        """Close what a chain has left under no name: a simple Query would have left nothing for the client to use."""
+        self._forward_to(position)
+        self.conversation.to_server.append(closing)
+        self.conversation.replies.push(CLOSE_REPLY, SWALLOW)
+
     # Extended query
 
     def _parse(self, position: int, whole: int, now: float) -> int:  # noqa: PLR0911 - the hot path, in one place
@@ -452,6 +471,8 @@ class ClientStream:
         if name and len(conversation.portals) >= MAX_NAMED:
             self._fatal(position, PROGRAM_LIMIT_EXCEEDED, f"more than {MAX_NAMED} portals in one session")
             return REPLACED
+        if conversation.leftover and not prepared and prepared not in conversation.statements:
+            self._clear_away(position, messages.close_statement(prepared))
         conversation.replies.push(BIND_REPLY, PASS).undo = (name, conversation.portals.get(name))
         portal = conversation.portals[name] = Portal(conversation.statements.get(prepared, UNKNOWN))
         portal.group = conversation.group
@@ -467,11 +488,17 @@ class ClientStream:
         if name is None:
             self._violation(position, "invalid Describe: no terminating zero")
             return REPLACED
+        of_portal = self._data[position + HEADER_SIZE] == OF_PORTAL
+        if conversation.leftover and not name:
+            if of_portal and name not in conversation.portals:
+                self._clear_away(position, messages.close_portal(name))
+            elif not of_portal and name not in conversation.statements:
+                self._clear_away(position, messages.close_statement(name))
         refusal = self._may_describe(now)
         if refusal is not None:
             return self._deny_describe(position, refusal, now)
         reply = conversation.replies.push(DESCRIBE_REPLY, PASS)
-        if self._data[position + HEADER_SIZE] == OF_PORTAL:
+        if of_portal:
             portal = conversation.portals.get(name)
             if portal is not None:
                 reply.portal = portal
@@ -539,6 +566,8 @@ class ClientStream:
             self._violation(position, "invalid Execute: expected a portal's name and a row limit")
             return REPLACED
         name = self._data[position + HEADER_SIZE : end]
+        if conversation.leftover and not name and name not in conversation.portals:
+            self._clear_away(position, messages.close_portal(name))
         portal: Portal = conversation.portals.get(name) or Portal(UNKNOWN)
         if conversation.is_uncertain(portal.group):
             return GATED

@@ -41,6 +41,7 @@ cdef class Conversation:
     cdef public long open_executes
     cdef public long long group
     cdef public dict statement_groups
+    cdef public bint leftover
     cdef public bint unsettled
     cdef public bint defining
     cdef public bint exclusive

@@ -142,6 +142,8 @@ class Conversation:
         # Groups the client has ended so far, and in which of them a statement's name got its meaning.
         self.group = 0
         self.statement_groups: dict[bytes, int] = {}
+        # A chain has left its last statement and portal under no name, where a simple Query would have left none.
+        self.leftover = False
         # Something that may change how SQL is read is on its way.
         self.unsettled = False
         # The transaction defines names: others see them once it commits.

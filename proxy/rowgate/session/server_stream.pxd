@@ -42,9 +42,9 @@ cdef class ServerStream:
     cdef Py_ssize_t _drop_rows(self, bytes data, long long position, int kind) except -2
     cdef _count_entities(self, Execution execution)
     @cython.locals(conversation=Conversation, charge=Charge)
-    cdef int _pay(self, Execution execution, long long rows, long long octets, double now) except -1
+    cdef int _pay(self, Execution execution, long long rows, long long octets, long long position, double now) except -1
     @cython.locals(conversation=Conversation, replies=ReplyQueue, alone=cython.bint)
-    cdef _cut(self, Execution execution, object refusal)
+    cdef _cut(self, Execution execution, object refusal, long long position)
 
     @cython.locals(conversation=Conversation, reply=Reply, dropping=cython.bint, action=cython.int, outcome=cython.int)
     cdef int _message(self, int kind, long long position, long long whole, double now) except -1
@@ -56,7 +56,7 @@ cdef class ServerStream:
     @cython.locals(execution=Execution, outcome=cython.int)
     cdef int _returned(self, Reply reply, long long position, long long whole, double now) except -1
     @cython.locals(charge=Charge, outcome=cython.int)
-    cdef int _spend(self, Execution execution, long long rows, long long octets, double now) except -1
+    cdef int _spend(self, Execution execution, long long rows, long long octets, long long position, double now) except -1
     @cython.locals(conversation=Conversation, reply=Reply, execution=Execution, charge=Charge)
     cdef int _aside(self, int kind, long long position, long long whole, double now) except -1
     cdef int _indispensable(self, long long position, long long whole, long long free) except -1

@@ -211,7 +211,7 @@ class ServerStream:
         if length < HEADER_SIZE - 1 or length > MAX_MESSAGE:
             self._violation(position, f"invalid length {length} of a row")
             return -1
-        outcome = self._pay(execution, 1, length + 1, now)
+        outcome = self._pay(execution, 1, length + 1, position, now)
         if outcome == PAUSE:
             self._hold(position)
             return -1
@@ -249,13 +249,13 @@ class ServerStream:
         if accounts:
             execution.charge.count_entity(accounts)
 
-    def _pay(self, execution: Execution, rows: int, octets: int, now: float) -> int:
+    def _pay(self, execution: Execution, rows: int, octets: int, position: int, now: float) -> int:
         """Make room for one more message: FORWARD when there is, PAUSE while throttled, DROP once it has been cut."""
         conversation = self.conversation
         charge: Charge = execution.charge
         refusal = charge.over_caps(rows, octets)
         if refusal is not None:
-            self._cut(execution, refusal)
+            self._cut(execution, refusal, position)
             return DROP
         while True:
             short = charge.lacking(0, rows, octets, now)
@@ -273,10 +273,10 @@ class ServerStream:
             if held.retry_at <= execution.held_since + held.max_wait:
                 self.retry_at = held.retry_at
                 return PAUSE
-            self._cut(execution, held.denial)
+            self._cut(execution, held.denial, position)
             return DROP
 
-    def _cut(self, execution: Execution, refusal: Denial) -> None:
+    def _cut(self, execution: Execution, refusal: Denial, position: int) -> None:
         """End a result here: drop the rest, and see to it that the server ends where PostgreSQL's own error would.
 
         * its Sync has not been sent: an Execute that must fail, behind it, undoes the group;
@@ -302,7 +302,7 @@ class ServerStream:
         elif not execution.outside:
             if not alone:
                 # A row from what was read as returning none: groups behind it have gone, perhaps a COMMIT among them.
-                self._fatal(self._start, PROTOCOL_VIOLATION, "a result that passed its limit could not be undone")
+                self._fatal(position, PROTOCOL_VIOLATION, "a result that passed its limit could not be undone")
                 return
             execution.late = True
             conversation.interpose(denial.substitute_query(refusal, conversation.nonce))
@@ -407,16 +407,16 @@ class ServerStream:
         if execution is None:
             return self._violation(position, "a function's result that nobody asked for")
         self._count_entities(execution)
-        return self._spend(execution, 1, whole, now)
+        return self._spend(execution, 1, whole, position, now)
 
-    def _spend(self, execution: Execution, rows: int, octets: int, now: float) -> int:
+    def _spend(self, execution: Execution, rows: int, octets: int, position: int, now: float) -> int:
         """Charge one message that is not part of a run of rows."""
         if self.conversation.cutting is not None:
             return DROP
         charge: Charge = execution.charge
         charge.measure(now)
         if charge.room_rows < rows or charge.room_octets < octets:
-            outcome = self._pay(execution, rows, octets, now)
+            outcome = self._pay(execution, rows, octets, position, now)
             if outcome != FORWARD:
                 return outcome
         charge.settle(rows, octets)
@@ -432,7 +432,7 @@ class ServerStream:
         if kind == NOTICE_RESPONSE and conversation.cutting is not None:
             return DROP  # of what runs on behind a cut, and would not have run behind an error
         if execution is not None and execution.metered and execution.cut is None and kind == NOTICE_RESPONSE:
-            return self._spend(execution, 0, whole, now)
+            return self._spend(execution, 0, whole, position, now)
         charge = execution.charge if execution is not None else conversation.ambient
         if charge is None or self._affords(charge, whole, now):
             return FORWARD
@@ -455,7 +455,7 @@ class ServerStream:
     def _describes(self, reply: Reply, position: int, whole: int, now: float) -> int:
         """Charge a description: its names are whatever somebody called a column."""
         if reply.execution is not None:
-            return self._spend(reply.execution, 0, whole, now)
+            return self._spend(reply.execution, 0, whole, position, now)
         ambient = self.conversation.ambient
         if ambient is None or self._affords(ambient, whole, now):
             return FORWARD
@@ -615,7 +615,7 @@ class ServerStream:
         """End the result that a throttle holds, at the row where it is held."""
         reply = self.conversation.replies.head
         if self.held and self.conversation.cutting is None and reply is not None and reply.execution is not None:
-            self._cut(reply.execution, refusal)
+            self._cut(reply.execution, refusal, 0)
             self.retry_at = 0.0
             self.feed(b"", now)
 

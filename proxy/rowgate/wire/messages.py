@@ -48,6 +48,16 @@ def execute(portal: bytes, limit: int = 0) -> bytes:
     return message(types.EXECUTE, portal + b"\0" + struct.pack("!I", limit))
 
 
+def close_statement(name: bytes) -> bytes:
+    """Return a Close of a prepared statement."""
+    return message(types.CLOSE, b"S" + name + b"\0")
+
+
+def close_portal(name: bytes) -> bytes:
+    """Return a Close of a portal."""
+    return message(types.CLOSE, b"P" + name + b"\0")
+
+
 def copy_fail(reason: bytes) -> bytes:
     """Return a CopyFail with a reason."""
     return message(types.COPY_FAIL, reason + b"\0")
