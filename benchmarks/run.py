@@ -145,7 +145,7 @@ def _encrypting_postgres() -> Iterator[tuple[Server, str]]:
     """Start a filled PostgreSQL with OpenSSL, which the wheel's lacks; over TCP it speaks with nobody in plain text."""
     settings = [f"{name} = '{value}'" for name, value in SETTINGS.items()]
     with tempfile.TemporaryDirectory(prefix="rg-pg-", dir="/tmp") as folder:
-        postgres = DebianPostgres(Path(folder), ["hostssl all all 127.0.0.1/32 trust"], [*settings, "ssl = on"])
+        postgres = DebianPostgres(["hostssl all all 127.0.0.1/32 trust"], [*settings, "ssl = on"])
         postgres.make()
         identity = make_identity()
         for path in identity.write(Path(folder)):
@@ -156,7 +156,7 @@ def _encrypting_postgres() -> Iterator[tuple[Server, str]]:
             pgbench.fill(BINARIES / "pgbench", server.endpoint, server.login, SCALE)
             yield server, asyncio.run(_fill_bulk(postgres.socket_url))
         finally:
-            postgres.stop("immediate")
+            postgres.remove()
 
 
 NOTES: Final = (

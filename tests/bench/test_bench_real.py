@@ -113,7 +113,7 @@ def encrypting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     if not BINARIES.is_dir():
         pytest.skip("PostgreSQL 15 of Debian is not installed, and the wheel's has no OpenSSL")
     folder = tmp_path_factory.mktemp("encrypting")
-    postgres = DebianPostgres(folder, ["hostssl all all 127.0.0.1/32 trust"], ["ssl = on"])
+    postgres = DebianPostgres(["hostssl all all 127.0.0.1/32 trust"], ["ssl = on"])
     postgres.make()
     identity = make_identity()
     for path in identity.write(folder):
@@ -122,7 +122,7 @@ def encrypting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     try:
         yield Server(Endpoint("127.0.0.1", postgres.port, tls=True), Login("postgres", "postgres"), identity)
     finally:
-        postgres.stop("immediate")
+        postgres.remove()
 
 
 def test_over_tls_the_load_the_proxies_and_the_server_encrypt(encrypting: Server) -> None:

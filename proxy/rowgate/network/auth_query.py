@@ -106,6 +106,7 @@ class AuthQuery:
         await asyncio.gather(*self._asking.values(), return_exceptions=True)
         if self._pool is not None:
             self._pool.terminate()
+            await asyncio.sleep(0)  # the loop closes the sockets in its next turn
 
     async def _shared(self, user: str) -> _Answer:
         """Ask the server, or wait with others for an answer that is under way; who gives up stops nobody else."""

@@ -27,7 +27,7 @@ class ReplyQueue:
     """A linked list of replies; ``groups`` counts those that end with ReadyForQuery.
 
     ``ignored`` Syncs have been sent into a COPY FROM that runs: the server reads over them as long as it reads data.
-    Once it has failed nobody can tell which of them were still unread, so up to ``surplus`` ReadyForQuery may still come.
+    Once it has failed nobody can tell which of them were still unread: up to ``surplus`` ReadyForQuery may still come.
     """
 
     __slots__ = ("groups", "head", "ignored", "length", "surplus", "tail")
