@@ -366,3 +366,14 @@ def _until(condition: object) -> None:
             return
         time.sleep(0.05)
     raise AssertionError("it did not come to pass within 10 s")
+
+
+def test_a_server_that_refuses_the_proxys_certificate_is_told_to_both(
+    tmp_path: Path, encrypted: DebianPostgres
+) -> None:
+    stranger = Authority(tmp_path / "stranger", "stranger").client("cert_user")
+    upstream = encrypted.url("", parameters=f"?sslmode=require&sslcert={stranger.certificate}&sslkey={stranger.key}")
+    with Proxy(tmp_path, upstream.replace("//@", "//"), ADMIT) as proxy:
+        with pytest.raises(psycopg.OperationalError, match="could not log in at the server"):
+            connect(proxy, "cert_user")
+        assert "unknown ca" in str(events(proxy, "ServerLoginFailed")[0]["error"])

@@ -123,7 +123,7 @@ class Link:
         try:
             if self._client_tls is not None:
                 data = self._decrypted(data, self._client_tls, self._to_client)
-                if not data:
+                if not data and not self._client_tls.closed:
                     return
             if self.session is not None:
                 self.active = monotonic()
@@ -131,6 +131,8 @@ class Link:
                 self.pump()
             else:
                 self._client_data_early(data)
+            if self._client_tls is not None and self._client_tls.closed:
+                self.end("client closed the connection")
         except TlsError as problem:
             self._tls_failed(problem)
         except Exception as problem:  # noqa: BLE001 - whatever it is, this session must not go on
@@ -141,7 +143,7 @@ class Link:
         try:
             if self._server_tls is not None:
                 data = self._decrypted(data, self._server_tls, self._to_server)
-                if not data:
+                if not data and not self._server_tls.closed:
                     return
             if self.session is not None:
                 self.active = monotonic()
@@ -149,8 +151,10 @@ class Link:
                 self.pump()
             else:
                 self._server_data_early(data)
+            if self._server_tls is not None and self._server_tls.closed:
+                self.server_lost()
         except TlsError as problem:
-            self.end(f"TLS with the server failed: {problem}")
+            self._server_tls_failed(problem)
         except Exception as problem:  # noqa: BLE001 - whatever it is, this session must not go on
             self._fail(problem)
 
@@ -175,9 +179,13 @@ class Link:
         finally:
             if outlet is not None:
                 outlet.flush()
-        if tls.closed and not plain:
-            self.end("TLS connection closed")
         return plain
+
+    def _server_tls_failed(self, problem: TlsError) -> None:
+        if self.session is None:  # in TLS 1.3 a server refuses our certificate when our handshake is over
+            self.owner.login_failed(self, f"TLS with the server failed: {problem}")
+        else:
+            self.refuse(self.session.server_lost(), f"TLS with the server failed: {problem}")
 
     def _tls_failed(self, problem: TlsError) -> None:
         if self.session is None:
@@ -377,7 +385,6 @@ class Link:
         self._pump_admission()
         if admission.refused:
             self.owner.server_refused(self, admission.refused)
-            admission.refused = ""
         if admission.established and self.client is not None and self.server is not None:
             # The session may have to wait for its database's catalogue; what comes meanwhile stays in the sockets.
             self._pause_client(paused=True)
@@ -455,6 +462,12 @@ class Link:
             self._carry_out(self.session)
         self.owner.ended(self, reason)
 
+    def _server_lost_early(self) -> None:
+        if self.admission is None or self.admission.refused:
+            self.end("server closed the connection")
+        else:
+            self.owner.login_failed(self, "the server closed the connection during start-up")
+
     def _close(self, transport: asyncio.Transport | None, outlet: Outlet | None) -> None:
         if transport is None or outlet is None or transport.is_closing():
             return
@@ -470,7 +483,10 @@ class Link:
         """The server's socket is gone: the client has been given all it said, and is told if that was no goodbye."""
         if self.closed:
             return
-        if self.session is None or self.session.conversation.farewell:
+        if self.session is None:
+            self._server_lost_early()
+            return
+        if self.session.conversation.farewell:
             self.end("server closed the connection")
             return
         self.owner.server_vanished(self)
