@@ -1,69 +1,59 @@
-"""Connections to a server: what fails says why, to whom asked and to the server."""
+"""Connections to a server by its name, though at one of the addresses that the name was found to have."""
 
-import socket
-import ssl
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import uvloop
 
-from rowgate.network.address import parse_upstream
+from rowgate.network.address import Address, parse_upstream
 from rowgate.network.dialler import DialError, Dialler
 from rowgate.network.keepalive import Keepalive
-from rowgate.wire.startup import ACCEPTED, ssl_request
+from rowgate.network.tls_context import listener_context
 from support.certificates import Authority
 
-SECONDS = 10.0
+NAME = "db.example"
 
 
-@contextmanager
-def encrypting_server(context: ssl.SSLContext) -> Iterator[tuple[int, "Future[str]"]]:
-    """A server that takes one client as far as TLS; gives its port, and in the end why its handshake failed."""
-    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
-        listener.settimeout(SECONDS)
-
-        def serve() -> str:
-            sock, _ = listener.accept()
-            with sock:
-                sock.settimeout(SECONDS)
-                assert sock.recv(1024) == ssl_request()
-                sock.sendall(ACCEPTED)
-                try:
-                    context.wrap_socket(sock, server_side=True).recv(1)
-                except OSError as problem:
-                    return getattr(problem, "reason", None) or str(problem)
-                return ""
-
-        yield listener.getsockname()[1], pool.submit(serve)
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
 
 
-def test_a_server_whose_certificate_is_refused_is_told(tmp_path: Path) -> None:
-    ours, theirs = Authority(tmp_path / "ours"), Authority(tmp_path / "theirs", "somebody else's authority")
-    identity = theirs.server("127.0.0.1")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(identity.certificate, identity.key)
-    with encrypting_server(context) as (port, outcome):
-        upstream = parse_upstream(f"postgresql://kim@127.0.0.1:{port}/?sslmode=verify-ca&sslrootcert={ours.root}")
+@pytest.fixture
+async def port(authority: Authority) -> AsyncIterator[int]:
+    """What a server does first: it takes an SSLRequest, says S, and shows a certificate for ``NAME``."""
+    identity = authority.server(NAME)
+    context = listener_context(identity.certificate, identity.key)
 
-        async def dial() -> None:
-            await Dialler(upstream, Keepalive(60)).open(upstream.address, SECONDS)
+    async def meet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.readexactly(8)
+            writer.write(b"S")
+            await writer.start_tls(context)
+            await reader.read()
+        except OSError:
+            pass  # the client has gone: it did not like the certificate
+        finally:
+            writer.close()
 
-        with pytest.raises(DialError, match="certificate is not accepted"):
-            uvloop.run(dial())
-        assert outcome.result(SECONDS) == "TLSV1_ALERT_UNKNOWN_CA"
+    server = await asyncio.start_server(meet, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
 
 
-def test_a_name_that_no_certificate_can_have_is_an_error_of_the_address(tmp_path: Path) -> None:
-    label = "x" * 64
-    upstream = parse_upstream(
-        f"postgresql://kim@{label}.example/?sslmode=verify-full&sslrootcert={Authority(tmp_path).root}"
-    )
-
-    async def dial() -> None:
-        await Dialler(upstream, Keepalive(60)).open(upstream.address, SECONDS)
-
-    with pytest.raises(DialError, match=label):
-        uvloop.run(dial())
+@pytest.mark.parametrize("name", [NAME, "other.example", ""])
+async def test_the_certificate_must_have_the_name_that_the_address_was_found_by(
+    authority: Authority, port: int, name: str
+) -> None:
+    upstream = parse_upstream(f"postgresql://{NAME}:{port}?sslmode=verify-full&sslrootcert={authority.root}")
+    dialler = Dialler(upstream, Keepalive(60.0))
+    address = Address("127.0.0.1", port, name=name)
+    if name == NAME:
+        connected = await dialler.open(address, 30.0)
+        assert connected.tls is not None
+        assert connected.tls.established
+        connected.transport.abort()
+    else:
+        with pytest.raises(DialError, match="TLS handshake failed"):
+            await dialler.open(address, 30.0)

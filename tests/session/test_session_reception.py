@@ -137,6 +137,11 @@ def test_a_listed_balancer_without_a_header_is_refused_with_what_to_do() -> None
         Reception(header=True).feed(STARTUP)
 
 
-def test_a_header_from_anybody_else_is_no_start_up_packet() -> None:
-    with pytest.raises(StartupError, match="length of startup packet"):
+def test_a_header_from_anybody_else_is_refused_with_what_to_do() -> None:
+    with pytest.raises(StartupError, match="proxy_protocol_from does not list this peer"):
         Reception().feed(HEADER + STARTUP)
+
+
+def test_a_second_header_is_refused() -> None:
+    with pytest.raises(StartupError, match="or it is a second"):
+        Reception(header=True).feed(HEADER + HEADER + STARTUP)

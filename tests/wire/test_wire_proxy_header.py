@@ -12,6 +12,7 @@ from rowgate.wire.proxy_header import (
     V2_SIGNATURE,
     ProxyHeader,
     ProxyHeaderError,
+    begins_header,
     parse_proxy_header,
 )
 
@@ -196,3 +197,12 @@ def test_any_bytes_are_a_header_or_not_yet_one_or_refused(data: bytes) -> None:
             assert parse_proxy_header(data[: header.length]) == header  # what follows has no say
             if header.source is not None:
                 assert str(ip_address(header.source[0])) == header.source[0]
+
+
+def test_a_header_is_told_from_everything_else_that_may_come_first() -> None:
+    for header in (v1("TCP4", "192.0.2.7", "192.0.2.8", 1, 1), v2(IPV4)):
+        assert [begins_header(header[:end]) for end in range(len(header) + 1)] == [False] * 4 + [True] * (
+            len(header) - 3
+        )
+    for other in (b"", TAIL, struct.pack("!II", 10_000, 3 << 16), b"\x16\x03\x01\x02\0"):
+        assert not begins_header(other)

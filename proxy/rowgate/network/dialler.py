@@ -97,7 +97,7 @@ class Dialler:
         if self._context is None or address.path:
             return None
         try:
-            return Tls(self._context, server_side=False, hostname=address.host)
+            return Tls(self._context, server_side=False, hostname=address.hostname)
         except TlsError as problem:
             raise DialError(f"{address}: {problem}") from None
 

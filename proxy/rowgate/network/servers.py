@@ -7,7 +7,7 @@ from typing import Any, Final
 import asyncpg
 
 from rowgate.clock import Clock
-from rowgate.network.address import Address, Upstream
+from rowgate.network.address import Address, Target, Upstream
 from rowgate.network.dialler import Connected, DialError, Dialler
 from rowgate.network.hosts import Hosts, NoHostFits
 from rowgate.network.keepalive import Keepalive
@@ -39,6 +39,15 @@ class Servers:
             DialError: none of them; it says what was tried, and why each would not do.
 
         """
+        try:
+            return await self._connect()
+        except DialError:
+            if self.upstream.target is Target.ANY:
+                raise
+        # Whoever was the primary is gone; the others are asked anew, so whoever has become it is found.
+        return await self._connect()
+
+    async def _connect(self) -> Connected:
         problems: list[str] = []
         for address in await self._candidates():
             try:

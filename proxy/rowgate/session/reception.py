@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from rowgate.session import denial
-from rowgate.wire.proxy_header import ProxyHeaderError, parse_proxy_header
+from rowgate.wire.proxy_header import ProxyHeaderError, begins_header, parse_proxy_header
 from rowgate.wire.startup import (
     ACCEPTED,
     REFUSED,
@@ -60,6 +60,10 @@ class Reception:
         self._buffer += data
         if self._header and not self._take_header():
             return None
+        if begins_header(self._buffer):
+            raise StartupError(
+                "a PROXY protocol header, but proxy_protocol_from does not list this peer, or it is a second"
+            )
         while True:
             if self._buffer[:1] == TLS_HANDSHAKE and not self._asked and not self.encrypted:
                 return self._direct()

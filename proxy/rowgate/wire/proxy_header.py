@@ -16,6 +16,8 @@ MAX_V2_BODY: Final = 2048
 
 V1_PREFIX: Final = b"PROXY "
 V2_SIGNATURE: Final = b"\r\n\r\n\0\r\nQUIT\n"
+# The first bytes that tell a header from a start-up packet: as its length they would be hundreds of MiB.
+_TELLING: Final = 4
 # Signature, version and command, family and transport, length of the rest.
 _V2_FIXED: Final = 16
 _V1_FIELDS: Final = 6
@@ -72,6 +74,11 @@ def parse_proxy_header(data: bytes) -> ProxyHeader | None:
     if V1_PREFIX.startswith(data) or V2_SIGNATURE.startswith(data):
         return None
     raise ProxyHeaderError("the connection does not begin with a header")
+
+
+def begins_header(data: bytes) -> bool:
+    """Return whether ``data`` can be nothing else than the beginning of a header: neither start-up packet nor TLS."""
+    return data.startswith((V1_PREFIX[:_TELLING], V2_SIGNATURE[:_TELLING]))
 
 
 def _parse_v1(data: bytes) -> ProxyHeader | None:
