@@ -16,6 +16,7 @@ from rowgate.events.event import Event
 from rowgate.network.auth_query import AuthQuery, AuthQueryError
 from rowgate.network.cancels import Cancels
 from rowgate.network.credentials import Credentials
+from rowgate.network.descriptors import are_scarce
 from rowgate.network.dialler import DialError
 from rowgate.network.keepalive import Keepalive
 from rowgate.network.link import Link
@@ -39,6 +40,7 @@ from rowgate.wire.startup import Startup, negotiation, startup_packet
 NOT_PROVEN: Final = "28P01"
 INVALID_AUTHORISATION: Final = "28000"
 TOO_MANY_CONNECTIONS: Final = "53300"
+OUT_OF_DESCRIPTORS: Final = "hardly any file descriptors are left: raise LimitNOFILE, or lower max_sessions"
 CANNOT_CONNECT_NOW: Final = "57P03"
 UNREACHABLE: Final = "08001"
 NOT_SUPPORTED: Final = "0A000"
@@ -116,6 +118,9 @@ class Entrance:
         self.quotas.connections += 1
         if self.quotas.is_full():
             self.refuse(link, TOO_MANY_CONNECTIONS, "too many connections")
+            return
+        if are_scarce(link.client):
+            self.refuse(link, TOO_MANY_CONNECTIONS, "too many connections", OUT_OF_DESCRIPTORS)
             return
         balanced = address is not None and any(plain(address) in net for net in self._settings.proxy_protocol_from)
         if not balanced and not self._count_source(link, visit):

@@ -5,6 +5,7 @@ Source: PostgreSQL documentation, "SSL Session Encryption" (protocol-flow) and l
 
 import asyncio
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -93,13 +94,11 @@ class Dialler:
         finally:
             transport.abort()
 
-    def _tls_for(self, address: Address) -> Tls | None:
-        if self._context is None or address.path:
+    def _tls_for(self, address: Address) -> Callable[[], Tls] | None:
+        context = self._context
+        if context is None or address.path:
             return None
-        try:
-            return Tls(self._context, server_side=False, hostname=address.hostname)
-        except TlsError as problem:
-            raise DialError(f"{address}: {problem}") from None
+        return lambda: Tls(context, server_side=False, hostname=address.hostname)
 
 
 class _Preparing(asyncio.Protocol):
@@ -108,13 +107,15 @@ class _Preparing(asyncio.Protocol):
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        tls: Tls | None,
+        begin_tls: Callable[[], Tls] | None,
         address: Address,
         negotiation: Negotiation,
         mode: SslMode,
     ) -> None:
         self.ready: asyncio.Future[Connected] = loop.create_future()
-        self._tls = tls
+        # Called once the server agrees: an SSL object that nobody uses took a tenth of a start-up.
+        self._begin_tls = begin_tls
+        self._tls: Tls | None = None
         self._address = address
         self._negotiation = negotiation
         self._mode = mode
@@ -124,7 +125,7 @@ class _Preparing(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin with encryption, or be ready at once."""
         self._transport = cast("asyncio.Transport", transport)
-        if self._tls is None:
+        if self._begin_tls is None:
             self._finish()
         elif self._negotiation is Negotiation.DIRECT:
             self._shake_hands()
@@ -134,7 +135,7 @@ class _Preparing(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take the server's answer to SSLRequest, then its part of the handshake."""
-        if self._tls is None or self.ready.done():
+        if self._begin_tls is None or self.ready.done():
             self._fail("it spoke before it was spoken to")
             return
         try:
@@ -163,7 +164,6 @@ class _Preparing(asyncio.Protocol):
             if self._mode.requires_tls:
                 self._fail(f"the server does not offer TLS, and sslmode={self._mode} needs it")
                 return
-            self._tls = None
             self._finish()
         elif data[:1] in {ACCEPTED, REFUSED}:
             # Plain text ahead of the handshake could be an attacker's (CVE-2021-23222).
@@ -172,7 +172,13 @@ class _Preparing(asyncio.Protocol):
             self._fail("the answer to SSLRequest is neither S nor N: is this a PostgreSQL server?")
 
     def _shake_hands(self) -> None:
-        if self._tls is not None and self._transport is not None:
+        if self._begin_tls is None or self._transport is None:
+            return
+        try:
+            self._tls = self._begin_tls()
+        except TlsError as problem:
+            self._fail(str(problem))
+        else:
             self._tls.start()
             self._transport.write(self._tls.take())
 

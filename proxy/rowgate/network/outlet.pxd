@@ -11,7 +11,7 @@ cdef class Outlet:
     cdef int _descriptor
     cdef readonly Tls tls
 
-    @cython.locals(chunk=bytes)
+    @cython.locals(chunk=bytes, size=cython.longlong)
     cpdef send(self, list chunks)
     cpdef flush(self)
     cpdef close(self)

@@ -51,8 +51,14 @@ class Outlet:
             chunks.clear()
             self.flush()
             return
+        size = 0
         for chunk in chunks:
-            self._put(chunk)
+            size += len(chunk)
+        if size <= DIRECT and len(chunks) > 1:
+            self._put(b"".join(chunks))  # a greeting is seventeen messages: one system call, one segment
+        else:
+            for chunk in chunks:
+                self._put(chunk)
         chunks.clear()
 
     def flush(self) -> None:
