@@ -16,10 +16,15 @@ POSTGRES_15 := /usr/lib/postgresql/15/bin/postgres
 # PostgreSQL's own tests, from the source package of the machine's Debian mirror.
 POSTGRES_SUITE := build/postgres-suite
 CREATE_CLUSTER := /etc/postgresql-common/createcluster.conf
+# Drivers of other languages, and what was built with them (tests/drivers).
+JDBC := /usr/share/java/postgresql.jar
+GO_SOURCES := /usr/share/gocode/src/github.com
+DRIVERS := tests/drivers
+DRIVERS_BUILT := build/drivers
 LOCK := $(BIN)/pip-compile --quiet --no-config --generate-hashes --allow-unsafe --strip-extras --no-header \
         --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options --annotation-style=line
 
-.PHONY: help demo test test-compiled test-pure postgres-tests lint types contracts build bench lock schema clean
+.PHONY: help demo test test-compiled test-pure postgres-tests lint types contracts build drivers bench lock schema clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 20
@@ -29,7 +34,7 @@ demo: build ## A scripted mass read through the proxy is stopped, on a real Post
 
 test: test-compiled test-pure ## All tests against a real server, then the core suites on the pure-Python twins
 
-test-compiled: build $(POSTGRES_15)
+test-compiled: build drivers $(POSTGRES_15)
 	$(PYTEST) $(TESTS)
 
 test-pure: build
@@ -51,6 +56,8 @@ contracts: $(SETUP) ## The layers of ARCHITECTURE.md
 
 build: $(SETUP) ## Compile the hot path in place; without a compiler it stays pure Python
 	$(BIN)/python setup.py -q build_ext --inplace
+
+drivers: $(DRIVERS)/node/node_modules/pg $(DRIVERS_BUILT)/java/ByJdbc.class $(DRIVERS_BUILT)/by_go ## Drivers of other languages, for tests
 
 bench: build $(POSTGRES_15) ## Direct, PgBouncer, HAProxy and rowgate side by side
 	@test -x /usr/sbin/pgbouncer || { $(call apt-install,pgbouncer); }
@@ -88,6 +95,23 @@ $(POSTGRES_15):
 
 $(POSTGRES_SUITE)/version: tests/postgres/fetch_suite.py | $(SETUP) $(POSTGRES_15)
 	$(BIN)/python $< $(POSTGRES_SUITE)
+
+# A driver that cannot be had is left out, with a word, and so are its tests (which CI counts as failed).
+$(DRIVERS)/node/node_modules/pg: $(DRIVERS)/node/package-lock.json
+	@command -v npm >/dev/null || { $(call apt-install,nodejs npm); }
+	@cd $(DRIVERS)/node && npm ci --silent && touch node_modules/pg || echo "rowgate: node-postgres cannot be installed" >&2
+
+$(DRIVERS_BUILT)/java/ByJdbc.class: $(DRIVERS)/java/ByJdbc.java
+	@command -v javac >/dev/null || { $(call apt-install,default-jdk-headless); }
+	@test -e $(JDBC) || { $(call apt-install,libpostgresql-jdbc-java); }
+	@javac -d $(@D) -cp $(JDBC) $< || echo "rowgate: the tests of pgjdbc cannot be built" >&2
+
+$(DRIVERS_BUILT)/by_go: $(DRIVERS)/go/main.go
+	@command -v go >/dev/null || { $(call apt-install,golang-go); }
+	@test -e $(GO_SOURCES)/jackc/pgx/v4 -a -e $(GO_SOURCES)/lib/pq \
+	    || { $(call apt-install,golang-github-jackc-pgx-v4-dev golang-github-lib-pq-dev); }
+	@cd $(<D) && GO111MODULE=off GOPATH=/usr/share/gocode GOFLAGS= go build -o ../../../$@ . \
+	    || echo "rowgate: the tests of pgx and lib/pq cannot be built" >&2
 
 # $(call apt-install,package): install a package of Debian's, or say what is missing and go on.
 define apt-install
