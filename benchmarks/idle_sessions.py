@@ -35,8 +35,8 @@ GOAL: Final = 40 * 1024  # bytes a session
 WARM: Final = 200
 # Sessions begun at once: enough to be quick, few enough for any backlog.
 BATCH: Final = 50
-# Descriptors of the proxy that are no session's: listener, ledger, journal, event log.
-OTHER_DESCRIPTORS: Final = 60
+# Descriptors of the proxy that are no session's (listener, ledger, journal, event log), and those it keeps free (RESERVE).
+OTHER_DESCRIPTORS: Final = 400
 # Seconds before a figure is taken: housekeeping has come round twice.
 SETTLING: Final = 3.0
 PATIENCE: Final = 60.0
