@@ -24,7 +24,7 @@ from support.matrix_cells import (
     insert,
 )
 from support.matrix_pipelines import NATIVELY, Pipeline
-from support.raw_client import Message, Place, RawClient, bind, errors_of, execute, fields_of, parse, values_of
+from support.raw_client import Message, Place, RawClient, bind, errors_of, execute, fields_of, parse, rows_of, values_of
 
 SYNTAX: Final = "'refused'"  # PostgreSQL refuses the text as a whole, before it looks at the transaction
 ANALYSIS: Final = "select refused"  # … the statement, when it comes to it
@@ -182,6 +182,10 @@ class Cast:
     streaming: str
     admin: RawClient
 
+    def written(self, table: str) -> list[int]:
+        """Return what a table holds."""
+        return [int(row[0] or 0) for row in rows_of(self.admin.query(f"select n from {table} order by n"))]
+
 
 class Stage:
     """A server, and a proxy in front of it."""
@@ -263,10 +267,8 @@ class Stage:
             heard += client.ready()
             assert client.silent(0.001)
             client.terminate()
-        rows = cast.admin.query(f"select n from {table} order by n")
-        written = [int(values_of(message.body)[0] or 0) for message in rows if message.type == "D"]
         own = [fields for fields in errors_of(heard) if fields["R"] == "rowgate"]
-        return Told(told(heard), written, own, transaction)
+        return Told(told(heard), cast.written(table), own, transaction)
 
 
 def _to_the_end(client: RawClient, script: Script) -> list[Message]:
