@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import asyncpg
+import psycopg
 from psycopg import pq
 
 from support.matrix_cells import LIMIT, PORTION
@@ -24,11 +25,17 @@ NODE_PROGRAM: Final = Path(__file__).parent / "matrix_node.js"
 # node-postgres is installed for the tests of drivers (`make drivers`).
 NODE_MODULES: Final = Path(__file__).parents[1] / "drivers" / "node" / "node_modules"
 NODE_SECONDS: Final = 60.0  # a conversation's, at most
+Connection = psycopg.Connection[Any]
 _STATES: Final = {
     pq.TransactionStatus.IDLE: "I",
     pq.TransactionStatus.INTRANS: "T",
     pq.TransactionStatus.INERROR: "E",
 }
+
+
+def target(place: Place, user: str) -> str:
+    """Return libpq's connection string."""
+    return f"host=127.0.0.1 port={place.port} user={user} dbname={DATABASE} sslmode=disable gssencmode=disable"
 
 
 class Libpq:
@@ -40,13 +47,15 @@ class Libpq:
 
     def play(self, place: Place, user: str, steps: Sequence[Step]) -> list[Outcome]:
         """Take the steps in a session of its own."""
-        where = f"host=127.0.0.1 port={place.port} user={user} dbname={DATABASE} sslmode=disable gssencmode=disable"
-        connection = pq.PGconn.connect(where.encode())
+        connection = pq.PGconn.connect(target(place, user).encode())
         assert connection.status == pq.ConnStatus.OK, connection.error_message
         try:
             return [outcome for step in steps for outcome in self._take(connection, step)]
         finally:
             connection.finish()
+
+    def close(self) -> None:
+        """Nothing outlives a conversation."""
 
     def _take(self, connection: pq.abc.PGconn, step: Step) -> list[Outcome]:
         texts = [text.encode() for text in step.texts]
@@ -127,6 +136,57 @@ def _note(outcome: Outcome, result: pq.abc.PGresult) -> None:
             outcome.tags.append(result.command_status.decode())
 
 
+class ByPsycopg:
+    """psycopg, where it does more than libpq: statements that it prepares itself, and its pipelines."""
+
+    name = "psycopg"
+    says = frozenset({"named", "pipeline", "one group"})
+    rows_first = frozenset[str]()
+
+    def play(self, place: Place, user: str, steps: Sequence[Step]) -> list[Outcome]:
+        """Take the steps in a session of its own."""
+        with psycopg.connect(target(place, user), autocommit=True) as connection:
+            return [self._take(connection, step) for step in steps]
+
+    def close(self) -> None:
+        """Nothing outlives a conversation."""
+
+    def _take(self, connection: Connection, step: Step) -> Outcome:
+        outcome = Outcome()
+        try:
+            if step.op in {"pipeline", "one group"}:
+                self._pipeline(connection, step, outcome)
+            elif step.op != "prepare":  # it prepares when it executes
+                found = connection.execute(step.texts[0], prepare=step.op == "named", binary=step.op == "unnamed")
+                self._results(found, outcome)
+        except psycopg.Error as error:
+            outcome.error, outcome.words = error.sqlstate or type(error).__name__, str(error)
+        outcome.status = _STATES[connection.info.transaction_status]
+        return outcome
+
+    def _pipeline(self, connection: Connection, step: Step, outcome: Outcome) -> None:
+        """Send all at once; the first error is raised, what else has a result gives it out."""
+        cursors = []
+        try:
+            with connection.pipeline() as pipeline:
+                for text in step.texts:
+                    cursors.append(connection.execute(text))
+                    if step.op == "pipeline":
+                        pipeline.sync()
+        finally:
+            for cursor in cursors:
+                if cursor.pgresult is not None:
+                    self._results(cursor, outcome)
+
+    def _results(self, cursor: psycopg.Cursor[Any], outcome: Outcome) -> None:
+        while True:
+            if cursor.description is not None:
+                outcome.rows += _texts(cursor.fetchall())
+            outcome.tags.append(cursor.statusmessage or "")
+            if not cursor.nextset():
+                return
+
+
 class ByAsyncpg:
     """asyncpg, which gives out a result whole or in portions."""
 
@@ -137,6 +197,9 @@ class ByAsyncpg:
     def play(self, place: Place, user: str, steps: Sequence[Step]) -> list[Outcome]:
         """Take the steps in a session of its own."""
         return asyncio.run(self._play(place, user, steps))
+
+    def close(self) -> None:
+        """Nothing outlives a conversation."""
 
     async def _play(self, place: Place, user: str, steps: Sequence[Step]) -> list[Outcome]:
         connection = await asyncpg.connect(

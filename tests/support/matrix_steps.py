@@ -65,6 +65,10 @@ class Leg(Protocol):
         """Take the steps in a session of its own."""
         ...
 
+    def close(self) -> None:
+        """End what outlives a conversation."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Way:
