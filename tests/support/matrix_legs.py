@@ -4,6 +4,7 @@ import asyncio
 import io
 import itertools
 import json
+import os
 import subprocess
 import threading
 from collections.abc import Sequence
@@ -263,7 +264,7 @@ class ByNode:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={"NODE_PATH": str(NODE_MODULES), "PATH": "/usr/local/bin:/usr/bin:/bin"},
+            env={**os.environ, "NODE_PATH": str(NODE_MODULES)},
         )
         self._waiting: dict[int, Future[list[Outcome]]] = {}
         self._numbers = itertools.count()

@@ -16,7 +16,8 @@ from support.matrix_cells import (
     Where,
     insert,
 )
-from support.matrix_oracle import ANALYSIS, DIVISION_BY_ZERO, SUBJECTS_OWN, SYNTAX
+from support.matrix_oracle import ANALYSIS, DIVISION_BY_ZERO, SUBJECTS_OWN
+from support.matrix_pipelines import SYNTAX
 from support.raw_client import Place
 
 OPERATIONS: Final = {
