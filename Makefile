@@ -24,7 +24,7 @@ DRIVERS_BUILT := build/drivers
 LOCK := $(BIN)/pip-compile --quiet --no-config --generate-hashes --allow-unsafe --strip-extras --no-header \
         --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options --annotation-style=line
 
-.PHONY: help demo test test-compiled test-pure postgres-tests lint types contracts build drivers bench lock schema clean
+.PHONY: help demo test test-compiled test-pure postgres-tests lint types contracts build drivers matrix bench lock schema clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 20
@@ -42,6 +42,9 @@ test-pure: build
 
 postgres-tests: build $(POSTGRES_15) $(POSTGRES_SUITE)/version ## PostgreSQL's own tests, directly and through the proxy
 	$(PYTEST) tests/postgres
+
+matrix: build drivers ## The matrix of cutting and denying in full: every length, many seeds, ten thousand cancels
+	ROWGATE_MATRIX=$(or $(SEEDS),20) $(PYTEST) tests/matrix
 
 lint: $(SETUP) ## Format and lint
 	$(BIN)/ruff format --check

@@ -1,6 +1,6 @@
-"""Pipelines of 1…50 messages behind a cut: every later answer, and every later write, is what PostgreSQL would leave.
+"""Pipelines of 1…50 messages behind a cut or a denial: later answers and writes are what PostgreSQL would leave.
 
-``ROWGATE_MATRIX=N`` draws N pipelines of each length instead of one.
+``ROWGATE_MATRIX=N`` draws N pipelines of each length and kind instead of one.
 """
 
 import os
@@ -11,7 +11,12 @@ from support.matrix_oracle import Stage
 from support.matrix_pipelines import MOST_BEHIND, Pipeline
 
 SEEDS = int(os.environ.get("ROWGATE_MATRIX", "1"))
-PIPELINES = [Pipeline(behind, seed) for behind in range(1, MOST_BEHIND + 1) for seed in range(SEEDS)]
+PIPELINES = [
+    Pipeline(behind, seed, denied)
+    for behind in range(1, MOST_BEHIND + 1)
+    for seed in range(SEEDS)
+    for denied in (False, True)
+]
 
 
 @pytest.mark.parametrize("pipeline", PIPELINES, ids=str)

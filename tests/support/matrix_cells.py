@@ -17,6 +17,7 @@ PORTIONS = 5
 MANY = 60_000  # of WIDE bytes each: more than what a server sends ahead of its reader (PROTOCOL.md: 3.8 MB)
 WIDE = 100
 FEW = 30  # come in one piece with their completion: the server has finished when the limit is passed
+NARROW = 1_000  # bytes of a result
 HELD = LIMIT + 5  # of a throttled result: one window's rows and a few more
 
 
@@ -80,6 +81,7 @@ clients:
   - {{name: throttled, user: ["throttled_*"]}}
   - {{name: hurried, user: ["hurried_*"]}}
   - {{name: no copying, user: ["nocopy_*"]}}
+  - {{name: narrow, user: ["narrow_*"]}}
 limits:
   - name: rows of a statement
     clients: [limited]
@@ -99,15 +101,18 @@ limits:
 statements:
   - {{name: few rows, clients: [capped], max_rows: {LIMIT}}}
   - {{name: no copying, clients: [no copying], deny: [copy_to]}}
+  - {{name: narrow, clients: [narrow], max_bytes: {NARROW}}}
 """
 
-# Functions whose result is metered: one only reads, one leaves a row in the table it is told. A table whose trigger
-# refuses a COPY before any of its data is read.
+# Functions whose result is metered: one only reads, others leave a row in the table that they are told. A table whose
+# trigger refuses a COPY before any of its data is read.
 SCHEMA = """
 create function mx_rows(n int) returns setof int stable language plpgsql as
   $$ begin return query select generate_series(1, n); end $$;
 create function mx_writes(t text, n int) returns setof int volatile language plpgsql as
   $$ begin execute format('insert into %I values (-7)', t); return query select generate_series(1, n); end $$;
+create function mx_wide(t text, octets int) returns text volatile language plpgsql as
+  $$ begin execute format('insert into %I values (-7)', t); return repeat('x', octets); end $$;
 create table mx_refusing (n int);
 create function mx_refuses() returns trigger language plpgsql as $$ begin raise exception 'no rows are wanted'; end $$;
 create trigger mx_refuses before insert on mx_refusing for each statement execute function mx_refuses();

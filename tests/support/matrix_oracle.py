@@ -23,10 +23,9 @@ from support.matrix_cells import (
     group,
     insert,
 )
-from support.matrix_pipelines import NATIVELY, Pipeline
-from support.raw_client import Message, Place, RawClient, bind, errors_of, execute, fields_of, parse, values_of
+from support.matrix_pipelines import SYNTAX, Pipeline, native, proxied
+from support.raw_client import Message, Place, RawClient, bind, errors_of, execute, fields_of, parse, rows_of, values_of
 
-SYNTAX: Final = "'refused'"  # PostgreSQL refuses the text as a whole, before it looks at the transaction
 ANALYSIS: Final = "select refused"  # … the statement, when it comes to it
 DIVISION_BY_ZERO: Final = "22012"
 SUBJECTS_OWN: Final = "the subject's"  # SQLSTATE of what our own error, or the native one in its place, says
@@ -182,6 +181,10 @@ class Cast:
     streaming: str
     admin: RawClient
 
+    def written(self, table: str) -> list[int]:
+        """Return what a table holds."""
+        return [int(row[0] or 0) for row in rows_of(self.admin.query(f"select n from {table} order by n"))]
+
 
 class Stage:
     """A server, and a proxy in front of it."""
@@ -222,15 +225,16 @@ class Stage:
     def run_pipeline(self, pipeline: Pipeline) -> tuple[Told, Told]:
         """Play a pipeline through the proxy and natively; return both."""
         drawn = pipeline.draw()
-        with self.cast("capped") as cast:
+        with self.cast(pipeline.user) as cast:
 
-            def play(place: Place, table: str, poison: int, instead: Subject | None = None) -> Told:
-                script = Script((drawn.sent(table, poison, instead),))
-                return self.play(place, cast, drawn.where, table, script, _to_the_end)
+            def play(place: Place, table: str, ask: Callable[[Subject, Ending], str]) -> Told:
+                return self.play(place, cast, drawn.where, table, Script((drawn.sent(table, ask),)), _to_the_end)
 
-            heard = play(self.proxied, cast.proxied, 0)
-            oracle = play(self.direct, cast.native, NATIVELY)
-            rows_first = play(self.direct, cast.streaming, NATIVELY, READS)
+            heard = play(self.proxied, cast.proxied, proxied(cast.proxied))
+            oracle = play(self.direct, cast.native, native(cast.native, denied=pipeline.denied))
+            rows_first = play(
+                self.direct, cast.streaming, native(cast.streaming, denied=pipeline.denied, streaming=True)
+            )
             return heard, replace(rows_first, table=oracle.table)
 
     def _use_up(self, cell: Cell, cast: Cast) -> None:
@@ -263,15 +267,13 @@ class Stage:
             heard += client.ready()
             assert client.silent(0.001)
             client.terminate()
-        rows = cast.admin.query(f"select n from {table} order by n")
-        written = [int(values_of(message.body)[0] or 0) for message in rows if message.type == "D"]
         own = [fields for fields in errors_of(heard) if fields["R"] == "rowgate"]
-        return Told(told(heard), written, own, transaction)
+        return Told(told(heard), cast.written(table), own, transaction)
 
 
 def _to_the_end(client: RawClient, script: Script) -> list[Message]:
     heard = client.ready()
-    while not any("the end" in error["M"] for error in errors_of(heard[-2:])):
+    while (b"the end",) not in rows_of(heard[-3:]):
         heard += client.ready()
     return heard
 

@@ -74,7 +74,7 @@ ELEMENTS: Final[dict[str, Bytes]] = {
     "savepoint": lambda table, number: query("savepoint s"),
     "rollback to": lambda table, number: query("rollback to s"),
     "set": lambda table, number: group(extended(f"set geqo_threshold = {12 + number % 9}")),
-    "fails": lambda table, number: group(extended("selec"), extended(insert(table, number))),
+    "fails": lambda table, number: group(extended("select nothing"), extended(insert(table, number))),
     "fails, simple": lambda table, number: query(f"{insert(table, number)}; select 1/(n - 1) from (values (1)) v (n)"),
     "function call": lambda table, number: function_call(ABS_INT4, (b"-%d" % number,)),
     "copy in": lambda table, number: query(f"copy {table} from stdin") + copy_data(b"%d\n" % number) + COPY_DONE,
@@ -102,31 +102,43 @@ WAYS: Final[dict[str, Callable[[str], bytes]]] = {
     "portions": lambda ask: group(parse(ask), bind(), describe(), *[execute(PORTION)] * PORTIONS),
 }
 
-# PostgreSQL refuses this text whatever state it is in: the answer that ends a pipeline.
-THE_END: Final = "'the end'"
+# Whatever state a pipeline leaves, this ends it, and has one row that no other answer has.
+THE_END: Final = SYNC + query("commit") + query("select 'the end'")
+# PostgreSQL refuses this text as a whole, before it looks at the transaction.
+SYNTAX: Final = "'refused'"
 
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """A pipeline: ``seed`` draws it, ``behind`` messages or groups follow its subject."""
+    """A pipeline: ``seed`` draws it, ``behind`` messages or groups follow its subject, which is cut or denied."""
 
     behind: int
     seed: int
+    denied: bool = False
 
     def __str__(self) -> str:
-        return f"{self.behind} behind, seed {self.seed}"
+        return f"{self.behind} behind, {'denied' if self.denied else 'cut'}, seed {self.seed}"
+
+    @property
+    def user(self) -> str:
+        """The kind of user (``matrix_cells.POLICY``)."""
+        return "nocopy" if self.denied else "capped"
 
     def draw(self) -> "Drawn":
         """Draw it."""
-        chance = random.Random(f"{self.behind} {self.seed}")  # noqa: S311 - an order of messages, no secret
+        chance = random.Random(f"{self.behind} {self.seed} {self.denied}")  # noqa: S311 - an order of messages, no secret
         elements: list[str | tuple[str, Subject, Ending]] = [
             *chance.choices(list(ELEMENTS), k=chance.randint(0, MOST_AHEAD)),
-            _subject(chance),
+            self._subject(chance),
         ]
         for _ in range(self.behind):
             again = chance.random() < MORE_SUBJECTS
-            elements.append(_subject(chance) if again else chance.choice(list(ELEMENTS)))
+            elements.append(self._subject(chance) if again else chance.choice(list(ELEMENTS)))
         return Drawn(chance.choice(list(Where)), tuple(elements))
+
+    def _subject(self, chance: random.Random) -> tuple[str, Subject, Ending]:
+        subject = chance.choice((COPY, WRITING_COPY) if self.denied else SUBJECTS)
+        return chance.choice(list(WAYS)), subject, chance.choice(ENDINGS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,25 +148,31 @@ class Drawn:
     where: Where
     elements: tuple[str | tuple[str, Subject, Ending], ...]
 
-    def sent(self, table: str, poison: int, instead: Subject | None = None) -> bytes:
-        """Return the messages; ``instead`` takes the place of a write whose result PostgreSQL stores first."""
-        return b"".join(self._messages(table, poison, instead)) + SYNC + query(THE_END)
-
-    def _messages(self, table: str, poison: int, instead: Subject | None) -> list[bytes]:
+    def sent(self, table: str, ask: Callable[[Subject, Ending], str]) -> bytes:
+        """Return the messages; ``ask`` gives the text of a subject."""
         found = []
         for number, element in enumerate(self.elements, 1000):
             if isinstance(element, str):
                 found.append(ELEMENTS[element](table, number))
                 continue
             way, subject, ending = element
-            asked = instead if instead is not None and subject is WRITES else subject
-            found.append(WAYS[way](asked.text(table, ending.rows, poison)))
-        return found
+            found.append(WAYS[way](ask(subject, ending)))
+        return b"".join(found) + THE_END
 
 
-NATIVELY: Final = LIMIT + 1  # the row at which PostgreSQL's own error comes where the limit would be passed
+def proxied(table: str) -> Callable[[Subject, Ending], str]:
+    """Return what is asked through the proxy: subjects that pass a limit, or are denied."""
+    return lambda subject, ending: subject.text(table, ending.rows)
 
 
-def _subject(chance: random.Random) -> tuple[str, Subject, Ending]:
-    subject = chance.choice(SUBJECTS)
-    return chance.choice(list(WAYS)), subject, chance.choice(ENDINGS)
+def native(table: str, *, denied: bool, streaming: bool = False) -> Callable[[Subject, Ending], str]:
+    """Return what is asked directly: the same, failing by itself where the proxy ends it.
+
+    ``streaming``: a read stands for each write whose result PostgreSQL stores before its first row.
+    """
+
+    def ask(subject: Subject, ending: Ending) -> str:
+        asked = READS if streaming and subject is WRITES else subject
+        return SYNTAX if denied else asked.text(table, ending.rows, LIMIT + 1)
+
+    return ask
