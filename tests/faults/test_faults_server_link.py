@@ -8,7 +8,7 @@ import pytest
 
 from faults.conftest import FreshUser
 from rowgate.demo.postgres import ThrowawayPostgres
-from support.fault_proxy import Cut, FaultProxy
+from support.fault_proxy import A_CANCEL, Cut, FaultProxy, session_of
 from support.proxy import Proxy
 from support.raw_client import (
     SYNC,
@@ -101,7 +101,7 @@ def test_a_cut_in_mid_result(name: str, how: Cut, broken: FaultProxy, proxy: Pro
     user = fresh_user()
     with RawClient(proxy.port) as client:
         client.start(user)
-        broken.to_client.cut_after(octets, how)
+        broken.to_client.cut_after(octets, how, session_of(user))
         client.send(query(RESULT))
         heard = client.rest()
     assert_told(heard)
@@ -120,7 +120,7 @@ def test_a_cut_in_a_transaction_leaves_nothing(
     with RawClient(proxy.port) as client:
         client.start(user).query("begin")
         assert tags_of(client.query(f"insert into {user} select generate_series(1, 7)")) == ["INSERT 0 7"]
-        broken.to_client.cut_after(DESCRIBED + 3 * ROW, how)
+        broken.to_client.cut_after(DESCRIBED + 3 * ROW, how, session_of(user))
         client.send(query(RESULT))
         assert_told(client.rest())
     wait_until(
@@ -140,7 +140,7 @@ def test_a_write_behind_a_read_is_never_committed_unnoticed(
     direct.query(f"create table {user} (n int); grant all on {user} to public")
     with RawClient(proxy.port) as client:
         client.start(user)
-        broken.to_client.cut_after(DESCRIBED + 3 * ROW, how)
+        broken.to_client.cut_after(DESCRIBED + 3 * ROW, how, session_of(user))
         client.send(extended(RESULT), extended(f"insert into {user} values (1) returning n"), SYNC)
         if how is Cut.SILENCE:
             wait_until(lambda: broken.to_client.cuts > 0, "the server has fallen silent")
@@ -166,7 +166,7 @@ def test_a_request_cut_on_its_way_is_never_run(  # noqa: PLR0917 - fixtures
     direct.query(f"create table {user} (n int); grant all on {user} to public")
     with RawClient(proxy.port) as client:
         client.start(user)
-        broken.to_server.cut_after(octets, how)
+        broken.to_server.cut_after(octets, how, session_of(user))
         client.send(query(f"insert into {user} select generate_series(1, 100)"))
         assert_told(client.rest())
     assert not rows_of(direct.query(f"select n from {user}"))
@@ -178,9 +178,10 @@ def test_a_request_cut_on_its_way_is_never_run(  # noqa: PLR0917 - fixtures
 def test_a_cut_during_the_login_is_an_error_of_the_connection(
     octets: int, how: Cut, broken: FaultProxy, proxy: Proxy, fresh_user: FreshUser
 ) -> None:
-    broken.to_client.cut_after(octets, how)
+    user = fresh_user()
+    broken.to_client.cut_after(octets, how, session_of(user))
     with RawClient(proxy.port) as client, pytest.raises((ServerError, EOFError, ConnectionResetError)):
-        client.start(fresh_user())
+        client.start(user)
     with RawClient(proxy.port) as client:
         assert rows_of(client.start(fresh_user()).query("select 1")) == [(b"1",)]
 
@@ -220,7 +221,7 @@ def test_a_cancel_that_falls_into_silence_delays_and_harms_nobody(
         other.start(fresh_user())
         client.send(query(SLOW))
         heard = client.until("D")
-        broken.to_server.cut_after(0, Cut.SILENCE)
+        broken.to_server.cut_after(0, Cut.SILENCE, A_CANCEL)
         heard += client.ready()
         assert len(rows_of(heard)) == LIMIT
         assert [error["C"] for error in errors_of(heard)] == ["42501"]
@@ -236,7 +237,7 @@ def test_a_server_that_falls_silent_is_left_when_the_client_leaves(
     user = fresh_user()
     with RawClient(proxy.port) as client:
         client.start(user)
-        broken.to_client.cut_after(DESCRIBED + 3 * ROW, Cut.SILENCE)
+        broken.to_client.cut_after(DESCRIBED + 3 * ROW, Cut.SILENCE, session_of(user))
         client.send(query(RESULT))
         heard = client.until("D")
     assert_limit_is_exact(proxy, user, len(rows_of(heard)), 1)
@@ -283,9 +284,10 @@ def test_a_server_that_accepts_and_says_nothing(
         RawClient(proxy.port) as client,
     ):
         served.start(fresh_user())
-        between.to_client.cut_after(0, Cut.SILENCE)
+        user = fresh_user()
+        between.to_client.cut_after(0, Cut.SILENCE, session_of(user))
         with pytest.raises(ServerError) as refused:
-            client.start(fresh_user())
+            client.start(user)
         assert refused.value.fields["C"] == "08006"
         assert "took too long" in refused.value.fields["M"]
         assert rows_of(served.query("select 1")) == [(b"1",)]
@@ -297,8 +299,9 @@ def test_a_driver_raises_its_error_of_a_lost_connection(
     octets: int, how: Cut, broken: FaultProxy, proxy: Proxy, fresh_user: FreshUser
 ) -> None:
     """As it would without a proxy: never a shorter result, never a wait without end."""
-    with psycopg.connect(proxy.url(fresh_user()), autocommit=True) as connection:
-        broken.to_client.cut_after(octets, how)
+    user = fresh_user()
+    with psycopg.connect(proxy.url(user), autocommit=True) as connection:
+        broken.to_client.cut_after(octets, how, session_of(user))
         with pytest.raises(psycopg.OperationalError):
             connection.execute(RESULT)
         assert connection.broken
@@ -309,8 +312,9 @@ def test_a_driver_raises_its_error_of_a_lost_connection(
 async def test_an_asynchronous_driver_raises_its_error_of_a_lost_connection(
     octets: int, how: Cut, broken: FaultProxy, proxy: Proxy, fresh_user: FreshUser
 ) -> None:
-    connection = await asyncpg.connect(proxy.url(fresh_user()), ssl=False)
-    broken.to_client.cut_after(octets, how)
+    user = fresh_user()
+    connection = await asyncpg.connect(proxy.url(user), ssl=False)
+    broken.to_client.cut_after(octets, how, session_of(user))
     with pytest.raises((asyncpg.PostgresConnectionError, ConnectionError)):
         await connection.fetch(RESULT)
     assert connection.is_closed()

@@ -14,11 +14,15 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Final, Self
 
-from support.raw_client import TIMEOUT, Place
+from support.raw_client import CANCEL_CODE, TIMEOUT, Place
 
 # Bytes read at once: as much as a proxy would, so that a cut can fall anywhere in it.
 CHUNK: Final = 64 * 1024
 BACKLOG: Final = 256
+# Bytes of a client's first words that say who it is.
+HELLO: Final = 1_024
+# What a connection that carries a CancelRequest begins with.
+A_CANCEL: Final = struct.pack("!I", CANCEL_CODE)
 
 
 class Cut(enum.Enum):
@@ -49,10 +53,15 @@ class Direction:
         self.cuts = 0
         self._left: int | None = None
         self._how = Cut.CLOSE
+        self._mark = b""
 
-    def cut_after(self, octets: int, how: Cut) -> None:
-        """Let so many more bytes pass, then cut the connection they were on; the next connection is whole again."""
+    def cut_after(self, octets: int, how: Cut, mark: bytes = b"") -> None:
+        """Let so many more bytes pass, then cut the connection they were on; the next connection is whole again.
+
+        ``mark`` is among the first bytes of the client that is meant (``session_of``, ``A_CANCEL``); default: anybody.
+        """
         self._how = how
+        self._mark = mark
         self._left = octets
 
     def heal(self) -> None:
@@ -62,11 +71,13 @@ class Direction:
         self.pause = 0.0
         self._left = None
 
-    def take(self, data: bytes) -> tuple[bytes, Cut | None]:
-        """Return what of ``data`` passes, and how the connection is cut behind it."""
-        if self._left is None or self._left > len(data):
-            if self._left is not None:
-                self._left -= len(data)
+    def take(self, data: bytes, hello: bytes) -> tuple[bytes, Cut | None]:
+        """Return what of ``data`` passes, and how the connection that began with ``hello`` is cut behind it."""
+        if self._left is None or self._mark not in hello:
+            self.passed += len(data)
+            return data, None
+        if self._left > len(data):
+            self._left -= len(data)
             self.passed += len(data)
             return data, None
         passing = data[: self._left]
@@ -174,6 +185,7 @@ class _Pair:
         self.client = client
         self.server = server
         self._tasks: list[asyncio.Task[None]] = []
+        self._hello = b""
         for each in (client, server):
             each.setblocking(False)
             if each.family == socket.AF_INET:
@@ -210,9 +222,11 @@ class _Pair:
     async def _pump(self, source: socket.socket, sink: socket.socket, direction: Direction) -> None:
         try:
             while data := await self._loop.sock_recv(source, CHUNK):
+                if source is self.client and len(self._hello) < HELLO:
+                    self._hello += data[:HELLO]
                 if direction.delay:
                     await asyncio.sleep(direction.delay)
-                passing, how = direction.take(data)
+                passing, how = direction.take(data, self._hello)
                 piece = direction.piece or len(passing) or 1
                 for start in range(0, len(passing), piece):
                     await self._loop.sock_sendall(sink, passing[start : start + piece])
@@ -228,6 +242,11 @@ class _Pair:
             self.cut(Cut.RESET, sink)
         except OSError:
             self.cut(Cut.CLOSE, sink)
+
+
+def session_of(user: str) -> bytes:
+    """Return what a user's session begins with, among others."""
+    return b"user\0%b\0" % user.encode()
 
 
 def _reset(each: socket.socket) -> None:
