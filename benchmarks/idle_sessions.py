@@ -35,7 +35,7 @@ GOAL: Final = 40 * 1024  # bytes a session
 WARM: Final = 200
 # Sessions begun at once: enough to be quick, few enough for any backlog.
 BATCH: Final = 50
-# Descriptors of the proxy that are no session's (listener, ledger, journal, event log), and those it keeps free (RESERVE).
+# Descriptors of the proxy that are no session's (listener, ledger, journal, event log), and those it keeps free.
 OTHER_DESCRIPTORS: Final = 400
 # Seconds before a figure is taken: housekeeping has come round twice.
 SETTLING: Final = 3.0

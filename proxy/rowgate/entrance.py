@@ -1,7 +1,9 @@
 """The way in: a client that has connected is judged by the policy, authenticated, and connected to its server."""
 
+import asyncio
 import random
 import secrets
+from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from ipaddress import ip_address
@@ -47,6 +49,8 @@ NOT_SUPPORTED: Final = "0A000"
 # Octets of randomness in a SCRAM nonce (PostgreSQL's SCRAM_RAW_NONCE_LEN), and in an md5 salt.
 NONCE_OCTETS: Final = 18
 SALT_OCTETS: Final = 4
+# Start-ups begun in one turn of the event loop: a burst of thousands waits, sessions that are served do not.
+STARTS_PER_TURN: Final = 4
 # Protocol 3.2 is where cancel keys may be long.
 LONG_KEYS_MINOR: Final = 2
 
@@ -87,6 +91,7 @@ class Entrance:
         )
         self._logins: Mapping[str, Proven] = _logins(settings)
         self._tls = _listener_tls(settings)
+        self._waiting: deque[tuple[Link, Startup]] = deque()  # bounded by the connections there may be
 
     def reload(self) -> None:
         """Read certificates, users and passwords again; what cannot be read stays as it was, and an event says so."""
@@ -134,6 +139,25 @@ class Entrance:
         return Tls(self._tls[0], server_side=True)
 
     def startup_wanted(self, link: Link, startup: Startup) -> None:
+        """Take a start-up packet; it is judged when its turn has come."""
+        self._waiting.append((link, startup))
+        if len(self._waiting) == 1:
+            asyncio.get_running_loop().call_soon(self._begin_some)
+
+    def _begin_some(self) -> None:
+        """Begin a few start-ups, then let those be served who are in already."""
+        for _ in range(min(STARTS_PER_TURN, len(self._waiting))):
+            link, startup = self._waiting.popleft()
+            if link.closed:
+                continue
+            try:
+                self._begin(link, startup)
+            except Exception as problem:  # noqa: BLE001 - whatever it is, the others must have their turn
+                link.fail(problem)
+        if self._waiting:
+            asyncio.get_running_loop().call_soon(self._begin_some)
+
+    def _begin(self, link: Link, startup: Startup) -> None:
         """Judge a start-up packet; go on to authentication, or refuse with PostgreSQL's own kind of error."""
         visit: Visit = link.visit
         if link.source is not None:
@@ -141,6 +165,7 @@ class Entrance:
         if visit.counted_as is None and not self._count_source(link, visit):
             return
         visit.startup = startup
+        visit.policy = self._policy().version
         refused = self._judge(link, startup, visit)
         if refused is not None:
             self.refuse(link, *refused)

@@ -23,6 +23,8 @@ class Visit:
     counted_as: str | None = None
     """The source network whose connections this is one of."""
     startup: Startup | None = None
+    policy: str = ""
+    """The version of the policy that the start-up was judged by."""
     route: Route | None = None
     servers: Servers | None = None
     subject: Subject | None = None
@@ -34,4 +36,5 @@ class Visit:
     greeting: Greeting = field(default_factory=Greeting)
     opened: float = 0.0
     cancels_waiting: int = 0
-    cancel_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    cancel_lock: asyncio.Lock | None = None
+    """Held by the cancel on its way; made with the first."""

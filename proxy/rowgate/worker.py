@@ -263,6 +263,8 @@ class Worker:
             return
         try:
             link.establish(self._session(link, visit, admission))
+            if visit.policy != self.snapshot.version:  # changed since the client was judged
+                self._judge_again(link)
         except Exception as problem:  # noqa: BLE001 - whatever it is, the session must not begin
             self.failed(link, problem)
             link.end("failed")

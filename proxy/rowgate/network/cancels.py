@@ -87,6 +87,8 @@ class Cancels:
         if visit.cancels_waiting >= MAX_WAITING:
             return
         visit.cancels_waiting += 1
+        if visit.cancel_lock is None:
+            visit.cancel_lock = asyncio.Lock()
         try:
             async with visit.cancel_lock, self._room:
                 if not link.closed:

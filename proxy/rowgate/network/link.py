@@ -136,7 +136,7 @@ class Link:
         except TlsError as problem:
             self._tls_failed(problem)
         except Exception as problem:  # noqa: BLE001 - whatever it is, this session must not go on
-            self._fail(problem)
+            self.fail(problem)
 
     def server_data(self, data: bytes) -> None:
         """Take bytes from the server's socket."""
@@ -156,7 +156,7 @@ class Link:
         except TlsError as problem:
             self._server_tls_failed(problem)
         except Exception as problem:  # noqa: BLE001 - whatever it is, this session must not go on
-            self._fail(problem)
+            self.fail(problem)
 
     def pump(self) -> None:
         """Send what the session has put out, carry out its commands, and let reading follow writing."""
@@ -236,7 +236,7 @@ class Link:
             self.pump()
             self._follow(self.session)
         except Exception as problem:  # noqa: BLE001 - whatever it is, this session must not go on
-            self._fail(problem)
+            self.fail(problem)
 
     def _carry_out(self, session: Session) -> None:
         commands = session.commands[:]
@@ -252,9 +252,9 @@ class Link:
             self.session.cancel_finished(monotonic())
             self.pump()
         except Exception as problem:  # noqa: BLE001 - whatever it is, this session must not go on
-            self._fail(problem)
+            self.fail(problem)
 
-    def _fail(self, problem: Exception) -> None:
+    def fail(self, problem: Exception) -> None:
         """Fail closed: nothing more passes, the client is told that it was us."""
         self.owner.failed(self, problem)
         self.refuse(
