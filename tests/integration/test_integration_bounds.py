@@ -147,7 +147,7 @@ def test_an_idle_transaction_ends_and_holds_its_locks_no_longer(
         idle.start()
         client.start().query("begin; lock table bounds_locked")
         assert [error["C"] for error in errors_of(client.rest())] == ["25P03"]
-        ends(lambda: not errors_of(direct.query("begin; lock table bounds_locked nowait; commit")))
+        ends(lambda: not errors_of(direct.query("lock table bounds_locked nowait; select 1")))
         assert rows_of(idle.query("select 1")) == [(b"1",)]  # outside a transaction there is no such end
 
 
@@ -155,12 +155,22 @@ def test_an_idle_transaction_ends_and_holds_its_locks_no_longer(
 
 
 @pytest.mark.parametrize("minor", [0, 2])
-def test_a_cancel_reaches_its_session_and_no_other(served: Callable[..., Proxy], minor: int) -> None:
-    with served() as proxy, RawClient(proxy.port) as one, RawClient(proxy.port) as other:
+def test_a_cancel_reaches_its_session_and_no_other(
+    served: Callable[..., Proxy], postgres: ThrowawayPostgres, minor: int
+) -> None:
+    with (
+        served() as proxy,
+        RawClient(postgres.port) as direct,
+        RawClient(proxy.port) as one,
+        RawClient(proxy.port) as other,
+    ):
+        direct.start()
         one.start(minor=minor)
         other.start(minor=minor)
         for client in (one, other):
-            client.send(query("select pg_sleep(2), 7"))
+            client.send(query("select pg_sleep(5), 7"))
+        running = "select count(*) from pg_stat_activity where state = 'active' and query like 'select pg_sleep(5), 7'"
+        ends(lambda: rows_of(direct.query(running)) == [(b"2",)])
         one.cancel()
         assert [error["C"] for error in errors_of(one.ready())] == ["57014"]
         assert rows_of(other.ready()) == [(b"", b"7")]
