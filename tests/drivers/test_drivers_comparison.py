@@ -80,7 +80,7 @@ def between(relays: ExitStack, port: int, direction: str, planted: Planted | Non
 def test_a_fault_between_the_taps_is_found(fault: str, ways: Ways, relays: ExitStack) -> None:
     direction, kind, change, said = FAULTS[fault]
     planted = Planted(kind, change, untyped=int(direction == "client"))
-    outer, inner = between(relays, ways.server.port, direction, planted)
+    outer, inner = between(relays, ways.place.port, direction, planted)
     try:
         work(outer.port)
     except psycopg.Error:
@@ -95,7 +95,7 @@ def test_a_fault_between_the_taps_is_found(fault: str, ways: Ways, relays: ExitS
 
 
 def test_without_a_fault_nothing_is_found(ways: Ways, relays: ExitStack) -> None:
-    outer, inner = between(relays, ways.server.port, "server", None)
+    outer, inner = between(relays, ways.place.port, "server", None)
     work(outer.port)
     assert differences(outer.recordings(), inner.recordings()) == []
     assert len(outer.recordings()) == 1
@@ -107,7 +107,7 @@ def test_what_a_client_heard_is_compared_with_what_the_server_says(fault: str, w
     planted = Planted(kind, change)
     heard = []
     for erring in (None, None, planted):
-        outer, _ = between(relays, ways.server.port, "server", erring)
+        outer, _ = between(relays, ways.place.port, "server", erring)
         work(outer.port)
         heard.append(outer.recordings())
     direct, again, changed = heard
@@ -117,7 +117,7 @@ def test_what_a_client_heard_is_compared_with_what_the_server_says(fault: str, w
 
 
 def test_a_session_that_only_one_side_saw_is_found(ways: Ways, relays: ExitStack) -> None:
-    outer, inner = between(relays, ways.server.port, "server", None)
+    outer, inner = between(relays, ways.place.port, "server", None)
     work(outer.port)
     with RawClient(inner.port) as client:
         client.start(application_name="unheard of").terminate()
@@ -126,7 +126,7 @@ def test_a_session_that_only_one_side_saw_is_found(ways: Ways, relays: ExitStack
 
 
 def test_a_stream_that_ends_inside_a_message_is_found(ways: Ways, relays: ExitStack) -> None:
-    outer, inner = between(relays, ways.server.port, "server", None)
+    outer, inner = between(relays, ways.place.port, "server", None)
     work(outer.port)
     (whole,) = inner.recordings()
     torn = Recording(whole.client, whole.server[:-3])

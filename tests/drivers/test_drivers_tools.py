@@ -31,13 +31,13 @@ def psql(ways: Ways) -> Program:
     """Return psql with a script that uses its meta-commands."""
     script = HERE / "programs" / "by_psql.sql"
     steadied = "sed -E 's/ PID [0-9]+/ PID/; s/^.*[(]every/(every/'"  # a notification's process, the time of a \\watch
-    command = f"{ways.server.binaries / 'psql'} -X -e -f {script} 2>&1 | {steadied}"
+    command = f"{ways.place.binaries / 'psql'} -X -e -f {script} 2>&1 | {steadied}"
     return Program("psql", ("sh", "-c", command), given={"PGAPPNAME": "drv psql"})
 
 
 def shell(ways: Ways, name: str, tool: str, *, steady: bool = True) -> Program:
     """Return a script that uses one of the server's own tools."""
-    return Program(name, ("sh", str(HERE / "programs" / f"by_{name}.sh"), str(ways.server.binaries / tool)), steady)
+    return Program(name, ("sh", str(HERE / "programs" / f"by_{name}.sh"), str(ways.place.binaries / tool)), steady)
 
 
 TOOLS: dict[str, Callable[[Ways], Program]] = {
@@ -65,14 +65,16 @@ def test_metered_it_hears_what_the_server_says(tool: str, ways: Ways) -> None:
 def guarded(ways: Ways, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     """A proxy through which only the backup's user may copy tables out; both users own what they restore."""
     ask(ways, "create role drv_backup login superuser; create role drv_other login superuser")
-    with Proxy(tmp_path_factory.mktemp("backups"), ways.server.url(), BACKUPS) as running:
+    with Proxy(
+        tmp_path_factory.mktemp("backups"), f"postgresql://postgres@127.0.0.1:{ways.place.port}", BACKUPS
+    ) as running:
         yield running
     ask(ways, "drop role drv_backup; drop role drv_other")
 
 
 def ask(ways: Ways, text: str, database: str = "postgres") -> list[tuple[bytes | None, ...]]:
     """Ask the server itself."""
-    with RawClient(ways.server.port) as client:
+    with RawClient(ways.place.port) as client:
         answer = client.start(database=database).query(text)
         assert not errors_of(answer), errors_of(answer)
         return rows_of(answer)
@@ -81,7 +83,7 @@ def ask(ways: Ways, text: str, database: str = "postgres") -> list[tuple[bytes |
 def tool(ways: Ways, name: str, url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run one of the server's programs."""
     return subprocess.run(
-        [ways.server.binaries / name, f"--dbname={url}", *arguments],
+        [ways.place.binaries / name, f"--dbname={url}", *arguments],
         env=environment() | {"LC_ALL": "C"},
         capture_output=True,
         text=True,
@@ -130,7 +132,7 @@ def test_a_dump_by_anybody_else_is_refused_in_words(form: str, ways: Ways, guard
 def test_a_monitor_passes_every_byte_of_a_parallel_dump_and_restore(ways: Ways, tmp_path: Path) -> None:
     ask(ways, "create database drv_restored template template0")
     try:
-        dump, restore = (str(ways.server.binaries / name) for name in ("pg_dump", "pg_restore"))
+        dump, restore = (str(ways.place.binaries / name) for name in ("pg_dump", "pg_restore"))
         script = (
             f"{dump} --format=directory --jobs=2 --file={tmp_path / 'dump'} postgres && "
             f"{restore} --dbname=drv_restored --jobs=2 --exit-on-error {tmp_path / 'dump'}"

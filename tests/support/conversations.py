@@ -49,6 +49,16 @@ class Conversation:
     client: tuple[Said, ...]
     server: tuple[Said, ...]
 
+    def logged_in(self) -> "Conversation":
+        """Return it as each side has it where a proxy logs clients in itself, and then logs in to the server.
+
+        Without what proves who the client is, the protocol's minor version that each login agrees on, and the cancel
+        key, whose length that version decides.
+        """
+        client = [_version_blanked(said) for said in self.client if said.kind != "p"]
+        server = [_key_blanked(said) for said in self.server if said.kind not in {"R", "v"}]
+        return Conversation(tuple(client), tuple(server))
+
     @property
     def opening(self) -> bytes:
         """The start-up packet or CancelRequest; empty where none came."""
@@ -72,6 +82,16 @@ class Conversation:
             return ""
         words = self.client[0].raw[8:].split(b"\0")
         return dict(zip(words[::2], words[1::2], strict=False)).get(name.encode(), b"").decode()
+
+
+def _version_blanked(said: Said) -> Said:
+    if said.kind == STARTUP:
+        return Said(said.kind, said.raw[:6] + bytes(2) + said.raw[8:], said.offset)
+    return Said(said.kind, said.raw[:12], said.offset) if said.kind == CANCEL else said
+
+
+def _key_blanked(said: Said) -> Said:
+    return Said(said.kind, said.raw[:1] + bytes(4) + said.body[:4], said.offset) if said.kind == "K" else said
 
 
 def conversation_of(recording: Recording) -> Conversation:
@@ -171,14 +191,20 @@ def _around(stream: Sequence[Said], number: int) -> str:
     return f"after {before}, before {after}"
 
 
-def differences(outer: Iterable[Recording], inner: Iterable[Recording]) -> list[str]:
-    """Return how two sides of a proxy that changes nothing differ: the first place in each session's each direction."""
+def differences(outer: Iterable[Recording], inner: Iterable[Recording], *, terminated: bool = False) -> list[str]:
+    """Return how two sides of a proxy that changes nothing differ: the first place in each session's each direction.
+
+    ``terminated``: the proxy authenticates clients itself, so each side has a login of its own.
+    """
     pairs, found = paired(outer, inner)
     for pair in pairs:
+        one, other = pair.outer, pair.inner
+        if terminated:
+            one, other = one.logged_in(), other.logged_in()
         for direction in ("client", "server"):
-            outside, inside = getattr(pair.outer, direction), getattr(pair.inner, direction)
+            outside, inside = getattr(one, direction), getattr(other, direction)
             if difference := first_difference(outside, inside, ("outside", "inside")):
-                found.append(f"process {pair.outer.process}, the {direction}'s bytes, {difference}")
+                found.append(f"process {one.process}, the {direction}'s bytes, {difference}")
     return found
 
 
@@ -229,12 +255,21 @@ def _columns_numbered(body: bytes, numbered: Callable[[int], int]) -> bytes:
     return bytes(changed)
 
 
-def unlike(expected: Iterable[Recording], heard: Iterable[Recording], masks: Iterable[Mask] = ()) -> list[str]:
-    """Return where clients heard other things from the server than expected: sessions in order, each one's first."""
-    one = [conversation for conversation in map(conversation_of, expected) if conversation.client]
-    other = [conversation for conversation in map(conversation_of, heard) if conversation.client]
+def unlike(
+    expected: Iterable[Recording], heard: Iterable[Recording], masks: Iterable[Mask] = (), *, terminated: bool = False
+) -> list[str]:
+    """Return where clients heard other things from the server than expected: sessions in order, each one's first.
+
+    ``terminated``: the proxy authenticates clients itself, so each has a login of its own.
+    """
+    one, other = (
+        [conversation for conversation in map(conversation_of, some) if conversation.client]
+        for some in (expected, heard)
+    )
     if len(one) != len(other):
         return [f"{len(one)} connections were made directly, {len(other)} through the proxy"]
+    if terminated:
+        one, other = [some.logged_in() for some in one], [some.logged_in() for some in other]
     found = []
     for number, (direct, proxied) in enumerate(zip(one, other, strict=True)):
         difference = first_difference(

@@ -10,12 +10,28 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 SETTLE_SECONDS = 30.0
 PORTION = 1 << 16
 
 Alter = Callable[[bytes], bytes]
+
+
+class End(Protocol):
+    """One end of a connection, as a socket is one; what is recorded is what it receives."""
+
+    def recv(self, bufsize: int, /) -> bytes:
+        """Return what has come, nothing at the end of it."""
+        ...
+
+    def sendall(self, data: bytes, /) -> None:
+        """Send all of it."""
+        ...
+
+    def shutdown(self, how: int, /) -> None:
+        """Say that no more is to come."""
+        ...
 
 
 @dataclass(slots=True, eq=False)
@@ -96,19 +112,24 @@ class Tap:
             for connection in (client, server):
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._open.append(connection)
-            answers = (server, client, recording.server, self._alter_server())
+            near, far = self._meet(client, server)
+            answers = (far, near, recording.server, self._alter_server())
             back = threading.Thread(target=_pump, args=answers, daemon=True)
             back.start()
-            _pump(client, server, recording.client, self._alter_client())
+            _pump(near, far, recording.client, self._alter_client())
             back.join()
         recording.ended.set()
+
+    def _meet(self, client: socket.socket, server: socket.socket) -> tuple[End, End]:
+        """Return the ends between which is passed on what comes."""
+        return client, server
 
 
 def _unaltered(data: bytes) -> bytes:
     return data
 
 
-def _pump(source: socket.socket, sink: socket.socket, record: bytearray, alter: Alter) -> None:
+def _pump(source: End, sink: End, record: bytearray, alter: Alter) -> None:
     """Pass on all that comes, and then the end of it."""
     try:
         while data := source.recv(PORTION):

@@ -21,6 +21,8 @@ import (
 const (
 	patience    = 30 * time.Second
 	largeObject = 4545 // its oid, chosen, so that it is the same in every run
+	// It can be cancelled once it has said that it sleeps.
+	asleep = "do $$ begin raise notice 'asleep'; perform pg_sleep(60); end $$"
 )
 
 // say reports a result: it must be the same on every way to the server.
@@ -205,12 +207,14 @@ func pgxApart(ctx context.Context) {
 	say("heard", heard.Channel, heard.Payload, heard.PID == speaker.PgConn().PID())
 	must(speaker.Close(ctx))
 
-	sleeper := connect(ctx, "")
-	go func() {
-		time.Sleep(300 * time.Millisecond)
-		must(sleeper.PgConn().CancelRequest(ctx))
-	}()
-	_, err = sleeper.Exec(ctx, "select pg_sleep(60)")
+	config, err := pgx.ParseConfig("")
+	must(err)
+	config.OnNotice = func(wire *pgconn.PgConn, _ *pgconn.Notice) {
+		go func() { must(wire.CancelRequest(ctx)) }()
+	}
+	sleeper, err := pgx.ConnectConfig(ctx, config)
+	must(err)
+	_, err = sleeper.Exec(ctx, asleep)
 	say("cancelled", code(err))
 	must(sleeper.Close(ctx))
 }
@@ -285,10 +289,6 @@ func byPq(ctx context.Context, options string) {
 		}
 		say("error", fmt.Sprintf("%+v", *said))
 	}
-	short, stop := context.WithTimeout(ctx, 300*time.Millisecond)
-	_, err = database.ExecContext(short, "select pg_sleep(60)")
-	say("cancelled", code(err))
-	stop()
 	say("goes on", database.QueryRow("select 42").Scan(&count), count)
 }
 

@@ -16,8 +16,6 @@ import java.sql.Types;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
-import java.util.Timer;
-import java.util.TimerTask;
 import javax.transaction.xa.XAResource;
 import javax.transaction.xa.Xid;
 import org.postgresql.PGConnection;
@@ -289,17 +287,17 @@ public class ByJdbc {
 
   private static void cancelled(Connection connection) throws SQLException {
     try (Statement statement = connection.createStatement()) {
-      new Timer(true).schedule(new TimerTask() {
-        @Override
-        public void run() {
-          try {
-            statement.cancel();
-          } catch (SQLException error) {
-            throw new IllegalStateException(error);
+      new Thread(() -> {
+        try {
+          while (statement.getWarnings() == null) { // it can be cancelled once it has said that it sleeps
+            Thread.sleep(20);
           }
+          statement.cancel();
+        } catch (SQLException | InterruptedException error) {
+          throw new IllegalStateException(error);
         }
-      }, 300);
-      statement.execute("select pg_sleep(60)");
+      }).start();
+      statement.execute("do $$ begin raise notice 'asleep'; perform pg_sleep(60); end $$");
       throw new AssertionError("the statement was not cancelled");
     } catch (SQLException error) {
       say("cancelled", error.getSQLState());

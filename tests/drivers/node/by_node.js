@@ -109,6 +109,7 @@ async function errors (client) {
     }
   }
   say('refused', await client.query({ text: 'select $1::int', values: ['no number'] }).catch(error => error.code))
+  say('goes on', (await client.query('select 42 as n')).rows) // and nobody leaves before the last answer
 }
 
 async function notifications () {

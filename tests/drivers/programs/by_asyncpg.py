@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 
 import asyncpg
 
+ASLEEP = "do $$ begin raise notice 'asleep'; perform pg_sleep(60); end $$"  # it can be cancelled once it has said so
+
 
 def say(what: str, value: object) -> None:
     """Report a result: it must be the same on every way to the server."""
@@ -140,10 +142,20 @@ async def notifications() -> None:
 
 
 async def cancelled(connection: asyncpg.Connection) -> None:
+    asleep = asyncio.Event()
+
+    def heard(*_: object) -> None:
+        asleep.set()
+
+    connection.add_log_listener(heard)
+    sleeping = asyncio.create_task(connection.execute(ASLEEP))
+    await asyncio.wait_for(asleep.wait(), 60)
+    sleeping.cancel()
     try:
-        await connection.fetch("select pg_sleep(60)", timeout=0.5)
-    except TimeoutError:
-        say("timed out", await connection.fetchval("select 42"))
+        await sleeping
+    except asyncio.CancelledError:
+        say("goes on", await connection.fetchval("select 42"))
+    connection.remove_log_listener(heard)
 
 
 async def main() -> None:

@@ -2,11 +2,14 @@
 
 import io
 import os
+import ssl
 
 import pg8000.dbapi
 import pg8000.native
 
-WHERE = {"host": os.environ["PGHOST"], "port": int(os.environ["PGPORT"])}
+ROOT = os.environ.get("PGSSLROOTCERT")
+TLS = ssl.create_default_context(cafile=ROOT) if ROOT else None
+WHERE = {"host": os.environ["PGHOST"], "port": int(os.environ["PGPORT"]), "ssl_context": TLS}
 LOGIN = {"user": os.environ["PGUSER"], "password": os.environ.get("PGPASSWORD"), "database": os.environ["PGDATABASE"]}
 
 

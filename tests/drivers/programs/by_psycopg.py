@@ -13,6 +13,8 @@ ERROR_FIELDS = (
     *("column_name", "datatype_name", "constraint_name", "source_function"),
 )
 
+ASLEEP = "do $$ begin raise notice 'asleep'; perform pg_sleep(60); end $$"  # it can be cancelled once it has said so
+
 
 def say(what: str, value: object) -> None:
     """Report a result: it must be the same on every way to the server."""
@@ -237,11 +239,11 @@ def notifications() -> None:
 
 def cancelled() -> None:
     with psycopg.connect(autocommit=True) as connection:
-        threading.Timer(0.3, connection.cancel_safe).start()
+        connection.add_notice_handler(lambda _: threading.Thread(target=connection.cancel_safe).start())
         try:
-            connection.execute("select pg_sleep(60)")
+            connection.execute(ASLEEP)
         except psycopg.errors.QueryCanceled as error:
-            fields(error)
+            say("cancelled", error.sqlstate)
         assert connection.execute("select 42").fetchone() == (42,)
 
 

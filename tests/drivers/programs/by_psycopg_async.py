@@ -4,6 +4,8 @@ import asyncio
 
 import psycopg
 
+ASLEEP = "do $$ begin raise notice 'asleep'; perform pg_sleep(60); end $$"  # it can be cancelled once it has said so
+
 
 def say(what: str, value: object) -> None:
     """Report a result: it must be the same on every way to the server."""
@@ -70,8 +72,10 @@ async def notifications() -> None:
 
 async def cancelled() -> None:
     async with await psycopg.AsyncConnection.connect(autocommit=True) as connection:
-        sleeping = asyncio.create_task(connection.execute("select pg_sleep(60)"))
-        await asyncio.sleep(0.3)
+        asleep = asyncio.Event()
+        connection.add_notice_handler(lambda _: asleep.set())
+        sleeping = asyncio.create_task(connection.execute(ASLEEP))
+        await asyncio.wait_for(asleep.wait(), 60)
         await connection.cancel_safe(timeout=20)
         try:
             await sleeping
