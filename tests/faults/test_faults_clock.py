@@ -45,7 +45,6 @@ class Shifted:
 
     def restart(self) -> None:
         self.proxy.terminate()
-        self.proxy.stderr.write_text("")
         self.proxy.start()
 
 

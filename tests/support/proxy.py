@@ -41,11 +41,12 @@ class Proxy:
         self.kill()
 
     def start(self) -> None:
-        """Start it and wait until it listens."""
+        """Start it and wait until it listens; also again, after ``kill`` or ``terminate``."""
+        before = len(self.stderr.read_text()) if self.stderr.exists() else 0
         with self.stderr.open("a") as stderr:
             self.process = subprocess.Popen(self._command, stderr=stderr, text=True, env=dict(os.environ))
         deadline = time.monotonic() + START_SECONDS
-        while "listening on" not in self.stderr.read_text():
+        while "listening on" not in self.stderr.read_text()[before:]:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the proxy did not start: {self.stderr.read_text()}")
             time.sleep(0.02)
