@@ -64,7 +64,7 @@ async def ask(server: DebianPostgres, parameters: str, *, user: str = "app", nam
 async def sockets_closed() -> None:
     """Wait for the end of TLS connections, in which the server has a part: the test's loop ends with the test."""
     selector: selectors.BaseSelector = asyncio.get_running_loop()._selector  # type: ignore[attr-defined]
-    while len(selector.get_map()) > 1:  # the loop's own
+    while len(selector.get_map()) > 1:  # noqa: ASYNC110 - the one that is left is the loop's own
         await asyncio.sleep(0.01)
 
 
