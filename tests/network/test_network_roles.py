@@ -1,5 +1,7 @@
 """Servers asked for their role as an upstream's TLS demands: by Debian's PostgreSQL, which has OpenSSL."""
 
+import asyncio
+import selectors
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,7 +55,17 @@ def server(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> It
 async def ask(server: DebianPostgres, parameters: str, *, user: str = "app", name: str = NAME) -> Role:
     """Ask the server for its role, at the address that its name was found to have."""
     upstream = parse_upstream(f"postgresql://{user}:{PASSWORD}@{NAME}:{server.port}?{parameters}")
-    return await role_probe(Login(upstream), 30.0)(Address("127.0.0.1", server.port, name=name))
+    try:
+        return await role_probe(Login(upstream), 30.0)(Address("127.0.0.1", server.port, name=name))
+    finally:
+        await sockets_closed()
+
+
+async def sockets_closed() -> None:
+    """Wait for the end of TLS connections, in which the server has a part: the test's loop ends with the test."""
+    selector: selectors.BaseSelector = asyncio.get_running_loop()._selector  # type: ignore[attr-defined]
+    while len(selector.get_map()) > 1:  # noqa: ASYNC110 - the one that is left is the loop's own
+        await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize(

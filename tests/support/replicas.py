@@ -1,5 +1,6 @@
 """A primary and a streaming standby, both real and both to throw away: for tests of what comes of a fail-over."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -26,12 +27,14 @@ class Node(ThrowawayPostgres):
         self._pg_ctl("-w", "promote")
 
     def kill(self) -> None:
-        """Kill the server's parent process; return when nobody listens any more and all its processes are gone."""
+        """End all its processes at once, without a word to anybody; return when they are gone and nobody listens."""
         parent = int((self.directory / "data" / "postmaster.pid").read_text().split()[0])
         family = [parent, *(int(child) for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split())]
-        for process in family:
-            os.kill(process, signal.SIGKILL)
-        wait_until(lambda: not any(Path(f"/proc/{process}").exists() for process in family[1:]) and not self.listens())
+        for number in (signal.SIGSTOP, signal.SIGKILL):  # stopped, so that none can say that its parent has died
+            for process in family:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, number)
+        wait_until(lambda: not any(map(_lives, family)) and not self.listens())
 
     def listens(self) -> bool:
         """Return whether connections are taken."""
@@ -48,6 +51,14 @@ class Node(ThrowawayPostgres):
             cursor = connection.execute(query)
             row = cursor.fetchone() if cursor.description else None
             return row[0] if row else None
+
+
+def _lives(process: int) -> bool:
+    """Return whether a process is there and no zombie: in a container nobody may come for those."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in {"Z", "X"}
+    except OSError:
+        return False
 
 
 class Standby(Node):
