@@ -14,6 +14,8 @@ from support.core_messages import (
     bind,
     complete,
     copy_data,
+    describe,
+    error,
     errors,
     execute,
     extended,
@@ -122,3 +124,22 @@ def test_flush_is_not_forgotten_within_a_group() -> None:
     book = Playbook(FEW)
     book.client(parse(READ), bind(), execute(), parse(WRITE), bind(), execute())
     assert book.to_server().endswith(FLUSH)
+
+
+def test_an_end_from_within_comes_behind_what_the_client_has_said_before() -> None:
+    """Else the rest of a message that has been forwarded in part would be our Terminate."""
+    book = Playbook(FEW)
+    begun = copy_data(b"a row")
+    book.client(begun[:7]).says_to_server(begun[:7])
+    book.journal.broken = True
+    book.client(begun[7:], query(READ)).says_to_server(begun[7:], TERMINATE)
+    assert book.ended
+
+
+def test_a_query_that_the_server_skips_leaves_what_a_chain_has_left() -> None:
+    book = Playbook(FEW)
+    book.client(query("DELETE FROM log RETURNING id")).server(PARSED, BOUND, NO_DATA, complete()).server(ready())
+    book.client(describe("p"), query("SELECT 1"), SYNC).server(error("34000"), ready())
+    book.to_client(), book.to_server()
+    book.client(bind(), SYNC)
+    assert kinds(book.to_server()) == "CBS"

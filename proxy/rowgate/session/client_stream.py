@@ -14,7 +14,7 @@ from typing import Final
 from rowgate.metering.plan import Plan
 from rowgate.session import commands, denial
 from rowgate.session.chain import Chain, Link, padded
-from rowgate.session.conversation import Conversation
+from rowgate.session.conversation import Conversation, SessionOverError
 from rowgate.session.execution import Execution, Portal
 from rowgate.session.kinds import (
     BIND_REPLY,
@@ -146,7 +146,11 @@ class ClientStream:
             whole = length + 1
             if whole > end - position and self._needs_more(data, position, kind, whole):
                 return
-            outcome = self._message(kind, position, whole, now)
+            try:
+                outcome = self._message(kind, position, whole, now)
+            except SessionOverError as over:
+                self._fatal(position, over.sqlstate, str(over))
+                return
             if outcome == GATED:
                 self._forward_to(position)
                 self._keep(data, position, 0)
@@ -311,7 +315,6 @@ class ClientStream:
         self.starter.started(execution)
         conversation.group_ended()
         conversation.forget_unnamed()
-        conversation.leftover = False
         conversation.replies.push(QUERY_REPLY, PASS).execution = execution
         return FORWARD
 
@@ -351,7 +354,11 @@ class ClientStream:
         if chain is None:
             return True
         while not conversation.skipping and not conversation.ended and chain.link is not None:
-            if conversation.blocked() or not self._send_link(chain.link, now):
+            try:
+                if conversation.blocked() or not self._send_link(chain.link, now):
+                    return False
+            except SessionOverError as over:
+                conversation.end(over.sqlstate, str(over))
                 return False
             chain.index += 1
         if conversation.ended:

@@ -23,6 +23,14 @@ DENIALS_BEFORE_END: Final = 500
 DENIAL_DELAY: Final = 0.05
 
 
+class SessionOverError(Exception):
+    """The session must end, from where nobody knows which of the client's bytes have been sent: ``end`` comes later."""
+
+    def __init__(self, sqlstate: str, what: str) -> None:
+        super().__init__(what)
+        self.sqlstate = sqlstate
+
+
 class Judge(Protocol):
     """Plans statements for one subject under one policy.
 

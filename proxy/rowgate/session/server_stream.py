@@ -535,6 +535,8 @@ class ServerStream:
             return self._violation(position, f"ReadyForQuery of {whole} bytes")
         if reply.execution is not None:
             self._close(reply.execution, ALLOWED)
+        if reply.kind == QUERY_REPLY:
+            conversation.leftover = False  # not when it was sent: behind an error the server may have skipped it
         self._pop()
         status = self._data[position + HEADER_SIZE]
         conversation.transaction = status

@@ -6,7 +6,13 @@ from rowgate.journal.record import Verdict
 from rowgate.metering.charge import Charge
 from rowgate.metering.plan import Plan
 from rowgate.session import commands
-from rowgate.session.conversation import DENIAL_DELAY, DENIALS_BEFORE_DELAY, DENIALS_BEFORE_END, Conversation
+from rowgate.session.conversation import (
+    DENIAL_DELAY,
+    DENIALS_BEFORE_DELAY,
+    DENIALS_BEFORE_END,
+    Conversation,
+    SessionOverError,
+)
 from rowgate.session.execution import Execution, Portal
 from rowgate.session.kinds import REFUSE, START, WAIT
 from rowgate.sql.kinds import OPAQUE_KINDS, TRANSACTION_KINDS, UNKNOWN_KIND
@@ -76,7 +82,12 @@ class Starter:
         return START
 
     def started(self, execution: Execution) -> None:
-        """Book the statement, open its record, and note what it means for what comes after it."""
+        """Book the statement, open its record, and note what it means for what comes after it.
+
+        Raises:
+            SessionOverError: it leaves no record, so it must not run.
+
+        """
         conversation = self.conversation
         statement = execution.statement
         if not execution.plan.undeniable:
@@ -112,10 +123,17 @@ class Starter:
             if not execution.plan.enforced and execution.plan.denial is None:
                 return  # monitor stops nothing, and says that it is blind
             # Fail closed: the session ends before the statement is sent, so nothing runs that leaves no record.
-            conversation.end(DISK_FULL, "the journal cannot record this statement, so it was not sent")
+            raise SessionOverError(
+                DISK_FULL, "the journal cannot record this statement, so it was not sent"
+            ) from problem
 
     def denied(self, execution: Execution, refusal: Denial) -> None:
-        """Record and report a denial; the caller sends the substitute."""
+        """Record and report a denial; the caller sends the substitute.
+
+        Raises:
+            SessionOverError: it leaves no record.
+
+        """
         conversation = self.conversation
         conversation.denials += 1
         conversation.report(commands.DENIED, refusal, execution.statement.template)
@@ -125,11 +143,15 @@ class Starter:
             services.journal.close_entry(execution.entry, 0, 0, DENIED, services.define_rule(refusal.rule))
 
     def slow_down(self, now: float) -> bool:
-        """Make a session that does nothing but get denied wait before each denial, and end it at last."""
+        """Make a session that does nothing but get denied wait before each denial.
+
+        Raises:
+            SessionOverError: it has been denied too often.
+
+        """
         conversation = self.conversation
         if conversation.denials >= DENIALS_BEFORE_END:
-            conversation.end(PROGRAM_LIMIT_EXCEEDED, f"{conversation.denials} statements in a row were denied")
-            return True
+            raise SessionOverError(PROGRAM_LIMIT_EXCEEDED, f"{conversation.denials} statements in a row were denied")
         if conversation.denials < DENIALS_BEFORE_DELAY:
             return False
         if self._slow_until and now >= self._slow_until:
