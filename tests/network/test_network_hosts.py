@@ -182,7 +182,6 @@ async def test_a_fail_over_is_noticed_when_the_role_is_old() -> None:
 async def test_a_fail_over_is_noticed_at_once_when_a_connection_has_failed() -> None:
     scene = Scene(Target.READ_WRITE, PRIMARY, STANDBY)
     assert await scene.order() == [H1]
-    scene.clock.advance(ROLE_PAUSE)
     scene.cluster.answers = {H1: DEAD, H2: PRIMARY}
     scene.hosts.failed(H1)
     assert await scene.order() == [H2]

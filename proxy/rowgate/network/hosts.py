@@ -18,7 +18,7 @@ from rowgate.network.roles import Probe, ProbeError, Role, misfit
 
 # Seconds a role counts: a fail-over that no connection has noticed is noticed after this.
 ROLE_SECONDS: Final = 1.0
-# Seconds between two questions to one host, however many connections fail meanwhile: each is a log-in.
+# Seconds between two questions to one host that failures give rise to, however many there are: each is a log-in.
 ROLE_PAUSE: Final = 0.1
 # Seconds a host that failed is tried after the others.
 FAILED_SECONDS: Final = 5.0
@@ -36,7 +36,7 @@ class NoHostFits(Exception):  # noqa: N818 - a state of things that is told, not
 class _Host:
     """What is known of one address. Times in seconds on the monotonic clock, None: never.
 
-    ``asked`` belongs to the last finding; ``began`` to the question under way.
+    ``asked`` belongs to the last finding, ``began`` to the last question; ``doubted``: a failure gave rise to that.
     """
 
     address: Address
@@ -45,6 +45,7 @@ class _Host:
     answered: float = 0.0
     task: asyncio.Task[None] | None = None
     began: float = 0.0
+    doubted: bool = False
     failed: float | None = None
 
 
@@ -124,6 +125,7 @@ class Hosts:
         for host in hosts:
             if host.task is None and not self._is_known(host):
                 host.began = self._clock.monotonic()
+                host.doubted = host.asked is not None and host.asked <= self._last_failure
                 host.finding = "has not answered"
                 host.task = asyncio.create_task(self._answer(host), name=f"rowgate-role-{host.address}")
         while asked := {host.task: host for host in hosts if host.task is not None}:
@@ -147,7 +149,9 @@ class Hosts:
         if host.asked is None:
             return False
         age = self._clock.monotonic() - host.answered
-        return age < ROLE_PAUSE or (age < ROLE_SECONDS and host.asked > self._last_failure)
+        if host.asked > self._last_failure:
+            return age < ROLE_SECONDS
+        return host.doubted and age < ROLE_PAUSE
 
     async def _answer(self, host: _Host) -> None:
         try:
