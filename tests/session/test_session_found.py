@@ -136,9 +136,9 @@ def test_an_end_from_within_comes_behind_what_the_client_has_said_before() -> No
     assert book.ended
 
 
-def test_a_query_that_the_server_skips_leaves_what_a_chain_has_left() -> None:
+def test_a_query_that_the_server_skips_leaves_what_a_lone_statement_has_left() -> None:
     book = Playbook(FEW)
-    book.client(query("DELETE FROM log RETURNING id")).server(PARSED, BOUND, NO_DATA, complete()).server(ready())
+    book.client(query("CALL archive()")).server(PARSED, BOUND, NO_DATA, complete("CALL")).server(ready())
     book.client(describe("p"), query("SELECT 1"), SYNC).server(error("34000"), ready())
     book.to_client(), book.to_server()
     book.client(bind(), SYNC)
