@@ -268,6 +268,20 @@ def test_a_cursor_declared_under_a_portals_name_is_another() -> None:
     assert kinds(book.to_server()) == "DES"
 
 
+def test_a_portal_that_nobody_has_bound_is_the_servers_to_refuse() -> None:
+    """It can be no COPY: what SQL declares is a query. A cursor's rows count as anybody's."""
+    book = Playbook(NO_COPY)
+    book.client(execute("p"), SYNC).says_to_server(execute("p"), SYNC)
+    book.server(error("34000"), ready())
+    assert errors(book.to_client())[0]["C"] == "34000"
+    book = in_transaction(Playbook(CUSTOMER_LIMIT))
+    book.client(query(f"DECLARE c CURSOR FOR {READ}")).server(complete(), ready("T"))
+    book.to_client(), book.to_server()
+    book.client(execute("c"), SYNC)
+    book.server(rows(9))
+    assert kinds(book.to_client()) == "DDDDD"
+
+
 @pytest.mark.parametrize("text", ["SELECT 2", "DELETE FROM log RETURNING id"])
 def test_a_simple_query_drops_the_unnamed_statement(text: str) -> None:
     book = Playbook(CUSTOMER_LIMIT)

@@ -76,6 +76,33 @@ ELEMENTS: Final[dict[str, Bytes]] = {
     "set": lambda table, number: group(extended(f"set geqo_threshold = {12 + number % 9}")),
     "fails": lambda table, number: group(extended("select nothing"), extended(insert(table, number))),
     "fails, simple": lambda table, number: query(f"{insert(table, number)}; select 1/(n - 1) from (values (1)) v (n)"),
+    "fails in a text": lambda table, number: query(
+        f"{insert(table, number)}; select nothing; {insert(table, -number)}"
+    ),
+    "a transaction in a text": lambda table, number: query(f"begin; {insert(table, number)}; commit"),
+    "a text across transactions": lambda table, number: query(f"commit; {insert(table, number)}; begin"),
+    "nine returned": lambda table, number: group(
+        extended(f"insert into {table} select {number} from generate_series(1, 9) returning n")
+    ),
+    "nine returned, simple": lambda table, number: query(
+        f"insert into {table} select {number} from generate_series(1, 9) returning n"
+    ),
+    "flush": lambda table, number: FLUSH,
+    "portal": lambda table, number: group(
+        parse("select generate_series(1, 9)"), bind(portal="p"), describe("P", "p"), execute(2, "p")
+    ),
+    "portal again": lambda table, number: group(execute(2, "p")),
+    "portal closed": lambda table, number: group(close("P", "p")),
+    "declare": lambda table, number: query("declare c cursor for select generate_series(1, 9)"),
+    "declare with hold": lambda table, number: query("declare h cursor with hold for select generate_series(1, 9)"),
+    "fetch": lambda table, number: query("fetch 2 from c"),
+    "fetch, extended": lambda table, number: group(extended("fetch 2 from h")),
+    "prepare": lambda table, number: query("prepare q as select 1"),
+    "execute": lambda table, number: query("execute q"),
+    "deallocate": lambda table, number: query("deallocate kept"),
+    "statement closed": lambda table, number: group(close("S", "kept")),
+    "named anew": lambda table, number: group(parse(f"select {number}", "kept")),
+    "discard": lambda table, number: query("discard all"),
     "function call": lambda table, number: function_call(ABS_INT4, (b"-%d" % number,)),
     "copy in": lambda table, number: query(f"copy {table} from stdin") + copy_data(b"%d\n" % number) + COPY_DONE,
     "copy in, bad": lambda table, number: query(f"copy {table} from stdin") + copy_data(b"bad\n") + COPY_DONE,
@@ -99,6 +126,11 @@ WAYS: Final[dict[str, Callable[[str], bytes]]] = {
     "extended, not described": lambda ask: group(extended(ask, described=False)),
     "first of a group": lambda ask: group(extended(ask), extended("select 'skipped'")),
     "last of a group": lambda ask: group(extended("set geqo = on"), extended(ask)),
+    "first of a text": lambda ask: query(f"{ask}; select 1"),
+    "last of a text": lambda ask: query(f"select 1; {ask}"),
+    "twice in a text": lambda ask: query(f"{ask}; {ask}"),
+    "in a text with its transaction": lambda ask: query(f"begin; {ask}; commit"),
+    "twice in a group": lambda ask: group(extended(ask), extended(ask)),
     "portions": lambda ask: group(parse(ask), bind(), describe(), *[execute(PORTION)] * PORTIONS),
 }
 

@@ -33,7 +33,7 @@ from rowgate.session.kinds import (
 )
 from rowgate.session.lone import Lone
 from rowgate.session.replies import Reply
-from rowgate.session.starter import Starter, leaves_transaction
+from rowgate.session.starter import REDEFINED, Starter, leaves_transaction
 from rowgate.session.steps import Step, Stepper, Steps, can_step, not_by_steps, padded
 from rowgate.sql.statement import UNKNOWN, Part, Statement
 from rowgate.verdict import PROGRAM_LIMIT_EXCEEDED, PROTOCOL_VIOLATION, Denial
@@ -573,7 +573,8 @@ class ClientStream:
         name = self._data[position + HEADER_SIZE : end]
         if conversation.leftover and not name and name not in conversation.portals:
             self._clear_away(position, messages.close_portal(name))
-        portal: Portal = conversation.portals.get(name) or Portal(UNKNOWN)
+        # Nobody has bound it: what can be there is a cursor that SQL has declared.
+        portal: Portal = conversation.portals.get(name) or Portal(REDEFINED)
         if conversation.is_uncertain(portal.group):
             return GATED
         statement = portal.statement
