@@ -33,6 +33,7 @@ FreshUser = Callable[[str], str]
 
 OPEN = "version: 1\nmode: enforce\nunmatched_clients: admit\n"
 CAPPED = OPEN + "statements:\n  - {name: ten rows, max_rows: 10}\n"
+NOBODY = "version: 1\nmode: enforce\nclients:\n  - {name: nobody, user: [nobody]}\n"
 PEOPLE = "select id from met_people"
 
 
@@ -50,6 +51,14 @@ def wait_for(proxy: Proxy, text: str) -> str:
         assert time.monotonic() < deadline, said
         time.sleep(0.02)
     return said
+
+
+def wait_for_event(proxy: Proxy, text: str) -> None:
+    """Wait until an event of the proxy says so."""
+    deadline = time.monotonic() + 10
+    while text not in (said := proxy.events()):
+        assert time.monotonic() < deadline, said
+        time.sleep(0.02)
 
 
 # SIGHUP
@@ -98,6 +107,17 @@ def test_a_bad_policy_changes_nothing_and_says_why(own_proxy: Proxy, fresh_user:
     assert "max_row" in own_proxy.events()
     with RawClient(own_proxy.port) as client:
         assert len(rows_of(client.start(fresh_user("any")).query(PEOPLE))) == 10
+
+
+def test_who_is_admitted_no_longer_is_told_nothing_inside_a_row(own_proxy: Proxy, fresh_user: FreshUser) -> None:
+    with RawClient(own_proxy.port) as client:
+        client.start(fresh_user("any")).send(query("select repeat('x', 50000000)"))
+        client.until("T")
+        assert not client.silent(10)  # the row has begun, and no buffer on the way holds all of it
+        own_proxy.reload(NOBODY)
+        wait_for_event(own_proxy, "no longer admitted")
+        with pytest.raises((EOFError, ConnectionResetError)):
+            client.read()  # a FATAL in it would be the value's
 
 
 # SIGTERM

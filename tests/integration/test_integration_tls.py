@@ -260,6 +260,34 @@ def test_plain_text_ahead_of_the_handshake_is_refused(both: Proxy, behind: bytes
         assert client.recv(4096) == b""
 
 
+def test_a_client_that_falls_silent_in_its_handshake_is_ended(
+    tmp_path: Path, postgres: ThrowawayPostgres, identity: Identity
+) -> None:
+    config = tmp_path / "rowgate.toml"
+    config.write_text("startup_seconds = 0.5\n")
+    with (
+        Proxy(tmp_path, postgres.url(), ADMIT, *_tls(identity), f"--config={config}") as proxy,
+        socket.create_connection(("127.0.0.1", proxy.port), timeout=10) as silent,
+    ):
+        silent.sendall(SSL_REQUEST)
+        assert silent.recv(1) == b"S"
+        assert silent.recv(1) == b""
+
+
+def test_a_client_that_falls_silent_in_its_handshake_does_not_keep_the_proxy(
+    tmp_path: Path, postgres: ThrowawayPostgres, identity: Identity
+) -> None:
+    with (
+        Proxy(tmp_path, postgres.url(), ADMIT, *_tls(identity)) as proxy,
+        socket.create_connection(("127.0.0.1", proxy.port), timeout=10) as silent,
+    ):
+        silent.sendall(SSL_REQUEST)
+        assert silent.recv(1) == b"S"
+        assert proxy.terminate() == 0
+        assert silent.recv(1) == b""
+        assert "Traceback" not in proxy.stderr.read_text()
+
+
 def test_a_server_that_speaks_ahead_of_the_handshake_is_refused(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]

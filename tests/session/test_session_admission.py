@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rowgate.session.admission import Admission
+from rowgate.session.admission import MAX_RELAYED, Admission
 from rowgate.wire.startup import StartupError
 from support import core_messages as m
 from support.playbook import chunked
@@ -42,6 +42,15 @@ def test_authentication_passes_unread_however_it_is_split(client_cuts: list[int]
 def test_impossible_authentication_is_refused(data: bytes) -> None:
     with pytest.raises(StartupError):
         relayed().from_client(data)
+
+
+def test_answers_that_no_server_takes_do_not_pile_up() -> None:
+    admission = relayed()
+    answer = m.message("p", b"x" * 60_000)
+    with pytest.raises(StartupError, match="authentication messages"):
+        for _ in range(100):
+            admission.from_client(answer)
+    assert sum(map(len, admission.to_server)) <= MAX_RELAYED
 
 
 @pytest.mark.parametrize("length", [3, 2_000_000, 0xFFFFFFFF])

@@ -4,6 +4,7 @@ Reading stops where writing stalls: a slow reader of ten million rows keeps one 
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from time import monotonic
 from typing import Any, Final, Protocol, cast
@@ -440,10 +441,17 @@ class Link:
         self.refuse(refusal(error), str(error))
 
     def refuse(self, message: bytes, reason: str) -> None:
-        """Tell the client why, and end."""
-        if message and self._to_client is not None and not self.closed:
-            self._to_client.send([message])
+        """Tell the client why, where it would be understood, and end."""
+        if message and self._to_client is not None and not self.closed and self._can_be_told():
+            with contextlib.suppress(TlsError):  # whatever keeps us from telling it must not keep us from ending
+                self._to_client.send([message])
         self.end(reason)
+
+    def _can_be_told(self) -> bool:
+        """Return whether words of ours would be heard as such: not ahead of TLS, nor inside one of the server's messages."""
+        if self._client_tls is not None and not self._client_tls.established:
+            return False
+        return self.session is None or self.session.can_be_told()
 
     # The end
 

@@ -30,6 +30,9 @@ AUTHENTICATION_SASL: Final = struct.pack("!I", 10)
 CHANNEL_BINDING: Final = b"-PLUS"
 # A password, md5 or SASL response; the server's own bound (PG_MAX_AUTH_TOKEN_LENGTH).
 MAX_AUTHENTICATION: Final = 65_535
+# Of all a client's answers that are relayed: GSSAPI takes a few tokens, everything else one or two short messages. They
+# wait in memory until the server takes them, which may be never.
+MAX_RELAYED: Final = 4 * MAX_AUTHENTICATION
 # What the server sends before its first ReadyForQuery: an error, parameters, a key.
 MAX_GREETING_MESSAGE: Final = 1024 * 1024
 
@@ -74,6 +77,7 @@ class Admission:
         self._login: ServerExchange | None = None
         self._let_in = False
         self._from_client = b""
+        self._relayed = 0
         self._from_server = b""
         if exchange is not None:
             exchange.to_client.clear()
@@ -91,7 +95,7 @@ class Admission:
         """Take authentication messages, whole; what follows them waits for the session.
 
         Raises:
-            StartupError: something else than a password or SASL message, or one of impossible length.
+            StartupError: something else than a password or SASL message, or one of impossible length; or too many.
 
         """
         self._from_client += data
@@ -107,6 +111,9 @@ class Admission:
                 return
             message, self._from_client = self._from_client[:whole], self._from_client[whole:]
             if self.exchange is None:
+                self._relayed += whole
+                if self._relayed > MAX_RELAYED:
+                    raise StartupError(f"more than {MAX_RELAYED} bytes of authentication messages")
                 self.to_server.append(message)
             else:
                 self.exchange.feed(message[messages.HEADER :])
