@@ -13,6 +13,7 @@ PYTEST := $(BIN)/pytest -n 2 --dist loadfile
 CORE := $(wildcard $(addprefix tests/,wire session metering guards ledger sql journal))
 # What tests compare with and no wheel brings.
 POSTGRES_15 := /usr/lib/postgresql/15/bin/postgres
+HAPROXY := /usr/sbin/haproxy
 # PostgreSQL's own tests, from the source package of the machine's Debian mirror.
 POSTGRES_SUITE := build/postgres-suite
 CREATE_CLUSTER := /etc/postgresql-common/createcluster.conf
@@ -24,7 +25,7 @@ DRIVERS_BUILT := build/drivers
 LOCK := $(BIN)/pip-compile --quiet --no-config --generate-hashes --allow-unsafe --strip-extras --no-header \
         --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options --annotation-style=line
 
-.PHONY: help demo test test-compiled test-pure postgres-tests lint types contracts build drivers matrix bench lock schema clean
+.PHONY: help demo test test-compiled test-pure postgres-tests lint types contracts build drivers others matrix bench lock schema clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 20
@@ -34,7 +35,7 @@ demo: build ## A scripted mass read through the proxy is stopped, on a real Post
 
 test: test-compiled test-pure ## All tests against a real server, then the core suites on the pure-Python twins
 
-test-compiled: build drivers $(POSTGRES_15)
+test-compiled: build others
 	$(PYTEST) $(TESTS)
 
 test-pure: build
@@ -43,7 +44,7 @@ test-pure: build
 postgres-tests: build $(POSTGRES_15) $(POSTGRES_SUITE)/version ## PostgreSQL's own tests, directly and through the proxy
 	$(PYTEST) tests/postgres
 
-matrix: build drivers ## The matrix of cutting and denying in full: every length, many seeds, ten thousand cancels
+matrix: build others ## The matrix of cutting and denying in full: every length, many seeds, ten thousand cancels
 	ROWGATE_MATRIX=$(or $(SEEDS),20) $(PYTEST) tests/matrix
 
 lint: $(SETUP) ## Format and lint
@@ -60,11 +61,14 @@ contracts: $(SETUP) ## The layers of ARCHITECTURE.md
 build: $(SETUP) ## Compile the hot path in place; without a compiler it stays pure Python
 	$(BIN)/python setup.py -q build_ext --inplace
 
-drivers: $(DRIVERS)/node/node_modules/pg $(DRIVERS_BUILT)/java/ByJdbc.class $(DRIVERS_BUILT)/by_go ## Drivers of other languages, for tests
+drivers: build others ## Every driver through the proxy, compared byte for byte
+	$(PYTEST) tests/drivers
 
-bench: build $(POSTGRES_15) ## Direct, PgBouncer, HAProxy and rowgate side by side
+# What tests talk to and by: programs of other languages, servers that no wheel brings.
+others: $(POSTGRES_15) $(HAPROXY) $(DRIVERS)/node/node_modules/pg $(DRIVERS_BUILT)/java/ByJdbc.class $(DRIVERS_BUILT)/by_go
+
+bench: build $(POSTGRES_15) $(HAPROXY) ## Direct, PgBouncer, HAProxy and rowgate side by side
 	@test -x /usr/sbin/pgbouncer || { $(call apt-install,pgbouncer); }
-	@test -x /usr/sbin/haproxy || { $(call apt-install,haproxy); }
 	$(BIN)/python benchmarks/run.py $(BENCH)
 
 lock: $(SETUP) ## Resolve the lock files anew from pyproject.toml (UPGRADE=1: to the newest releases)
@@ -95,6 +99,9 @@ $(POSTGRES_15):
 	@$(call apt-install,postgresql-common)
 	@test ! -w $(CREATE_CLUSTER) || sed -i -E 's/^#?create_main_cluster.*/create_main_cluster = false/' $(CREATE_CLUSTER)
 	@$(call apt-install,postgresql-15)
+
+$(HAPROXY):
+	@$(call apt-install,haproxy)
 
 $(POSTGRES_SUITE)/version: tests/postgres/fetch_suite.py | $(SETUP) $(POSTGRES_15)
 	$(BIN)/python $< $(POSTGRES_SUITE)

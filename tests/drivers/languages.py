@@ -1,4 +1,4 @@
-"""Drivers of other languages: what `make drivers` brings, and how their programs are run."""
+"""Drivers of other languages: what `make others` brings, and how their programs are run."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from drivers.ways import HERE, Program
 BUILT = HERE.parents[1] / "build" / "drivers"
 NODE_MODULES = HERE / "node" / "node_modules"
 JDBC = Path("/usr/share/java/postgresql.jar")
-WHY = "`make drivers` has not been run, or could not install what it needs"
+WHY = "`make others` has not been run, or could not install what it needs"
 
 # A file that is there once the driver is, and the command.
 PROGRAMS = {

@@ -41,7 +41,7 @@ Told = tuple[list[Outcome], list[Outcome], list[int], list[int]]
 def legs() -> Iterator[dict[str, Leg]]:
     """The drivers."""
     if not NODE_MODULES.exists():
-        pytest.skip("`make drivers` has not been run, or could not install node-postgres")
+        pytest.skip("`make others` has not been run, or could not install node-postgres")
     drivers = {name: driver() for name, driver in LEGS.items()}
     yield drivers
     for driver in drivers.values():

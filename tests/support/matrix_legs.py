@@ -23,7 +23,7 @@ from support.raw_client import Place
 
 DATABASE: Final = "postgres"
 NODE_PROGRAM: Final = Path(__file__).parent / "matrix_node.js"
-# node-postgres is installed for the tests of drivers (`make drivers`).
+# node-postgres is installed for the tests of drivers (`make others`).
 NODE_MODULES: Final = Path(__file__).parents[1] / "drivers" / "node" / "node_modules"
 NODE_SECONDS: Final = 60.0  # a conversation's, at most
 Connection = psycopg.Connection[Any]

@@ -448,7 +448,7 @@ class Link:
         self.end(reason)
 
     def _can_be_told(self) -> bool:
-        """Return whether words of ours would be heard as such: not ahead of TLS, nor inside one of the server's messages."""
+        """Return whether words of ours would be heard as such: not ahead of TLS, nor inside the server's messages."""
         if self._client_tls is not None and not self._client_tls.established:
             return False
         return self.session is None or self.session.can_be_told()
