@@ -36,6 +36,7 @@ from rowgate.network.databases import Database, Databases
 from rowgate.network.link import Link
 from rowgate.network.listener import Listener
 from rowgate.network.tls import Tls
+from rowgate.network.vanished import Rounds, has_vanished
 from rowgate.policy.compare import loosened
 from rowgate.policy.load import load
 from rowgate.policy.problem import PolicyError
@@ -57,6 +58,10 @@ from rowgate.wire.types import IDLE
 HOUSEKEEPING: Final = 1.0
 # Scopes of the ledger forgotten in one round, so that a round never holds its lock for long.
 FORGET_BATCH: Final = 2_000
+# Each connection is looked at so many times in the keepalive's time, and for so many times its length after the last
+# word on it.
+ROUND: Final = 4
+IN_FLIGHT: Final = 4
 # Seconds between two checkpoints of the ledger's write-ahead log, done in a thread.
 CHECKPOINT: Final = 5.0
 # Rule definitions kept for the journal; policies have tens of rules.
@@ -82,6 +87,7 @@ class Worker:
         self._tasks: set[asyncio.Task[None]] = set()
         self.cancels = Cancels(clock, self._cancel_failed)
         self._rules: dict[str, Definition] = {}
+        self._rounds = Rounds(int(settings.keepalive_seconds / ROUND / HOUSEKEEPING))
         self._drained = asyncio.Event()
         snapshot = load(settings.policy)
         _prepare(settings.state)
@@ -443,6 +449,7 @@ class Worker:
 
     def _keep_house(self) -> None:
         self._end_idle()
+        self._end_vanished()
         self.accounts.sweep()
         self.bus.sweep()
         try:
@@ -453,6 +460,21 @@ class Worker:
             self.journal.prepare_next()
         except JournalError as problem:
             self.bus.emit(happened.JournalFailed(error=str(problem), posture="closed"))
+
+    def _end_vanished(self) -> None:
+        """End sessions whose client or server has not answered the kernel for as long as keepalive would wait.
+
+        A connection on which nothing has been said for longer has nothing on its way: keepalive looks after it.
+        """
+        seconds = self.settings.keepalive_seconds
+        since = self.clock.monotonic() - IN_FLIGHT * seconds
+        for link in self._rounds.turn(self.links):
+            if link.closed or not (link.active > since or link.client_stalled or link.server_stalled):
+                continue
+            if has_vanished(link.client, seconds):
+                link.end("client vanished")
+            elif has_vanished(link.server, seconds):
+                link.server_lost()
 
     def _end_idle(self) -> None:
         """End sessions that have been idle for longer than the operator allows, as the server's own timeouts would."""

@@ -38,10 +38,11 @@ class Message(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where to connect: a TCP port of 127.0.0.1, or a Unix socket."""
+    """Where to connect: a TCP port, of 127.0.0.1 by default, or a Unix socket."""
 
     port: int = 0
     path: Path | None = None
+    host: str = "127.0.0.1"
 
 
 class ServerError(Exception):
@@ -220,7 +221,7 @@ def _connect(place: Place, timeout: float) -> socket.socket:
         connection.settimeout(timeout)
         connection.connect(str(place.path))
         return connection
-    connection = socket.create_connection(("127.0.0.1", place.port), timeout)
+    connection = socket.create_connection((place.host, place.port), timeout)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connection
 

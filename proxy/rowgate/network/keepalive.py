@@ -10,15 +10,14 @@ PROBES: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class Keepalive:
-    """A peer that has vanished is noticed within ``seconds``, whether it owes an answer or the session is idle."""
+    """A peer that vanishes from an idle connection is noticed within ``seconds``; the others are in ``vanished.py``."""
 
     seconds: float
 
     def apply(self, holder: Any) -> None:
         """Set the options on a TCP socket (or a listening one: what it accepts inherits them); others stay as they are.
 
-        Half the time is waited in silence, the rest spent on probes (tcp(7): TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT);
-        TCP_USER_TIMEOUT bounds the same for data that is not acknowledged.
+        Half the time is waited in silence, the rest spent on probes (tcp(7): TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT).
         """
         if holder is None or holder.family not in {socket.AF_INET, socket.AF_INET6}:
             return
@@ -28,7 +27,6 @@ class Keepalive:
             ("TCP_KEEPIDLE", idle),
             ("TCP_KEEPINTVL", interval),
             ("TCP_KEEPCNT", PROBES),
-            ("TCP_USER_TIMEOUT", int(self.seconds * 1000)),
         )
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, value in options:
