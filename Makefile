@@ -11,6 +11,8 @@ SETUP := $(VENV)/.set-up
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile
 # The rooms that hold compiled modules, or stand on them alone: their suites run on the pure twins as well.
 CORE := $(wildcard $(addprefix tests/,wire session metering guards ledger sql journal))
+# Executions of each target of `make fuzz`.
+RUNS ?= 2000000
 # What tests compare with and no wheel brings.
 POSTGRES_15 := /usr/lib/postgresql/15/bin/postgres
 HAPROXY := /usr/sbin/haproxy
@@ -25,7 +27,7 @@ DRIVERS_BUILT := build/drivers
 LOCK := $(BIN)/pip-compile --quiet --no-config --generate-hashes --allow-unsafe --strip-extras --no-header \
         --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options --annotation-style=line
 
-.PHONY: help demo test test-compiled test-pure postgres-tests lint types contracts build drivers others matrix bench lock schema clean
+.PHONY: help demo test test-compiled test-pure postgres-tests lint types contracts build drivers others matrix fuzz bench lock schema clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 20
@@ -46,6 +48,12 @@ postgres-tests: build $(POSTGRES_15) $(POSTGRES_SUITE)/version ## PostgreSQL's o
 
 matrix: build others ## The matrix of cutting and denying in full: every length, many seeds, ten thousand cancels
 	ROWGATE_MATRIX=$(or $(SEEDS),20) $(PYTEST) tests/matrix
+
+fuzz: build ## Fuzz each target RUNS times: guided, on the compiled twins, sanitized; plant every bug. Takes hours
+	PYTHONPATH=tests $(BIN)/python -m fuzz.run --runs $(RUNS)
+	PYTHONPATH=tests $(BIN)/python -m fuzz.run --blind --runs $(RUNS)
+	PYTHONPATH=tests $(BIN)/python -m fuzz.sanitized --runs $(RUNS)
+	PYTHONPATH=tests $(BIN)/python -m fuzz.planted
 
 lint: $(SETUP) ## Format and lint
 	$(BIN)/ruff format --check

@@ -178,7 +178,7 @@ class StrictClient:
         elif kind in "Dd":
             assert kind == "D" or head.copying, head
             assert head.described or head.kind == "E" or head.copying, head
-            outcome = self.outcomes.setdefault(statement.number, Outcome())
+            outcome = self._outcome(head, statement)
             assert body[0 if kind == "d" else 6 :].startswith(b"q%d r%d " % (statement.number, outcome.rows)), (
                 body,
                 statement,
@@ -197,6 +197,10 @@ class StrictClient:
         else:
             raise AssertionError(f"{kind!r} for {head}")
 
+    def _outcome(self, head: Asked, statement: Known) -> Outcome:
+        """Of this execution; every statement is bound and run once, in portions perhaps."""
+        return self.outcomes.setdefault(statement.number, Outcome())
+
     def _in_extended_copy(self) -> bool:
         return bool(self.queue) and self.queue[0].kind == "E"
 
@@ -214,7 +218,7 @@ class StrictClient:
     def _complete(self, head: Asked, statement: Known, kind: str, body: bytes) -> None:
         self.copying = False
         self._ignored = 0
-        outcome = self.outcomes.setdefault(statement.number, Outcome())
+        outcome = self._outcome(head, statement)
         tag = body[:-1].decode() if kind == "C" else ""
         if statement.kind in {"begin", "commit", "rollback"}:
             assert tag in {statement.tag, "ROLLBACK"}, (tag, statement)

@@ -139,7 +139,8 @@ class ClientStream:
             return
         while position + HEADER_SIZE <= end:
             kind = p[position]
-            length = (p[position + 1] << 24) | (p[position + 2] << 16) | (p[position + 3] << 8) | p[position + 4]
+            length = p[position + 1]  # first, since in C a byte is an int, and has no room for its own highest bit
+            length = (length << 24) | (p[position + 2] << 16) | (p[position + 3] << 8) | p[position + 4]
             if length < HEADER_SIZE - 1 or length > MAX_MESSAGE:
                 self._violation(position, f"invalid length {length} of frontend message type {kind}")
                 return

@@ -34,7 +34,8 @@ class RowScanner:
         octets = 0
         missing = 0
         while position + HEADER_SIZE <= end and p[position] == kind:
-            length = (p[position + 1] << 24) | (p[position + 2] << 16) | (p[position + 3] << 8) | p[position + 4]
+            length = p[position + 1]  # first, since in C a byte is an int, and has no room for its own highest bit
+            length = (length << 24) | (p[position + 2] << 16) | (p[position + 3] << 8) | p[position + 4]
             cost = length + 1
             if length < LENGTH_SIZE or length > MAX_LENGTH or rows >= room_rows or octets + cost > room_octets:
                 break
