@@ -1,5 +1,6 @@
 """What is allowed passes unchanged: the same bytes are answered alike by the server itself and through the proxy."""
 
+import re
 import threading
 from collections.abc import Iterator
 
@@ -20,8 +21,11 @@ from support.raw_client import (
     rows_of,
     startup,
 )
-from support.raw_conversations import CONVERSATIONS, UNCHAINABLE, run
+from support.raw_conversations import CONVERSATIONS, ENDED_IN_THE_MIDDLE, REFUSED, run
 from support.raw_policies import GENEROUS, WOULD_STOP_ALL
+
+# Of an error or a warning: line and routine of the server's source.
+_LINE = re.compile(rb"(?<=\0)L\d+\0R\w+\0")
 
 POLICIES = {
     "enforce": GENEROUS.replace("MODE", "enforce"),
@@ -183,23 +187,33 @@ def test_a_client_that_leaves_takes_its_backend_along(
     assert rows_of(direct.query("select count(*) from twin_sink where a = 1000")) == [(b"0",)]
 
 
-@pytest.mark.parametrize("name", UNCHAINABLE)
-def test_a_text_that_cannot_run_step_by_step_is_run_or_refused_in_words(
+def test_a_text_may_end_its_transaction_in_the_middle(server: ThrowawayPostgres, unchanging: Proxy) -> None:
+    direct, proxied = (
+        [Message(message.type, _LINE.sub(b"", message.body)) for message in run(Place(port), ENDED_IN_THE_MIDDLE)]
+        for port in (server.port, unchanging.port)
+    )
+    heard_alike(direct, proxied)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_text_that_cannot_run_in_steps_is_run_or_refused_in_words(
     name: str, server: ThrowawayPostgres, unchanging: Proxy, request: pytest.FixtureRequest
 ) -> None:
-    """Refused under an enforced limit only; the reason is in PROTOCOL.md, "What follows", 3."""
-    *prelude, last = (step.sent for step in UNCHAINABLE[name])
+    """Refused under an enforced limit only, and nothing of it has happened."""
     if "[enforce-" not in request.node.name:
-        heard_alike(run(Place(server.port), UNCHAINABLE[name]), run(Place(unchanging.port), UNCHAINABLE[name]))
+        heard_alike(run(Place(server.port), REFUSED[name]), run(Place(unchanging.port), REFUSED[name]))
         return
     with RawClient(unchanging.port) as client:
-        client.start().send(*(prelude if name == "unreadable" else ()), last if name != "copy in" else prelude[0])
-        answer = client.ready(2 if name == "unreadable" else 1)
+        client.start()
+        for step in REFUSED[name]:
+            client.send(step.sent)
+            answer = client.ready()
         (error,) = errors_of(answer)
         assert error["C"] == "0A000"
         assert "step by step" in error["M"]
         assert rows_of(answer) == []
-        assert rows_of(client.query("select 1")) == [(b"1",)]
+        assert answer[-1].body == b"I"
+        assert rows_of(client.query("show standard_conforming_strings")) == [(b"on",)]
 
 
 def test_the_servers_unix_socket_is_as_good(

@@ -56,7 +56,7 @@ def test_files_named_exist(document: str) -> None:
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_targets_named_exist(document: str) -> None:
     makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"(?:`|^    )make ([a-z]+)", (ROOT / document).read_text(), flags=re.MULTILINE):
+    for target in re.findall(r"(?:`|^    )make ([a-z-]+)", (ROOT / document).read_text(), flags=re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
 
 

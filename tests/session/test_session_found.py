@@ -71,10 +71,10 @@ def test_a_client_may_leave_in_the_middle_of_a_copy() -> None:
     assert not book.ended
 
 
-def test_a_chain_leaves_nothing_under_no_name() -> None:
-    """A simple Query would have dropped the unnamed statement; bound again, a chain's would run once more."""
+def test_a_lone_statement_leaves_nothing_under_no_name() -> None:
+    """A simple Query would have dropped the unnamed statement; bound again, this one would run once more."""
     book = Playbook(FEW)
-    book.client(query("DELETE FROM log RETURNING id")).server(PARSED, BOUND, NO_DATA, complete()).server(ready())
+    book.client(query("CALL p()")).server(PARSED, BOUND, NO_DATA, complete()).server(ready())
     book.to_client(), book.to_server()
     book.client(bind(), execute(), SYNC)
     assert kinds(book.to_server()) == "CBEH"

@@ -14,10 +14,8 @@ from support.core_messages import (
     bind,
     complete,
     copy_data,
-    describe,
     error,
     errors,
-    execute,
     extended,
     fields,
     function_call,
@@ -143,44 +141,6 @@ def test_when_the_server_goes_down_the_client_is_told_that() -> None:
     assert errors(book.to_client())[0]["C"] == "57P01"
 
 
-def test_a_text_that_writes_and_returns_runs_as_a_chain_with_its_sync_held() -> None:
-    book = Playbook(ENFORCE + limit(amount="10"))
-    text = "INSERT INTO log VALUES (1); DELETE FROM log RETURNING id"
-    book.client(query(text))
-    first = parse("INSERT INTO log VALUES (1)") + bind() + describe() + execute() + FLUSH
-    second = parse(" " * 28 + "DELETE FROM log RETURNING id") + bind() + describe() + execute() + FLUSH
-    book.says_to_server(first, second)
-    book.server(b"1\0\0\0\x042\0\0\0\x04n\0\0\0\x04", complete("INSERT 0 1"))
-    book.says_to_client(complete("INSERT 0 1"))
-    book.server(b"1\0\0\0\x042\0\0\0\x04", row_description(LOG), rows(11))
-    assert kinds(book.to_client()) == "T" + "D" * 10
-    ((kind, name),) = split(book.to_server())
-    assert (kind, name[:7]) == ("E", b"rowgate"), "an Execute that must fail undoes it all"
-    book.server(complete("DELETE 11"), error("34000"))
-    assert kinds(book.to_client()) == "E"
-    book.cancel_finished().says_to_server(SYNC)
-    book.server(ready()).says_to_client(ready())
-
-
-def test_a_chain_inside_its_limit_ends_as_a_simple_query_does() -> None:
-    book = Playbook(ENFORCE + limit(amount="10"))
-    book.client(query("DELETE FROM log RETURNING id"))
-    book.server(b"1\0\0\0\x042\0\0\0\x04", row_description(LOG), rows(3), complete("DELETE 3"))
-    assert book.to_server().endswith(FLUSH + SYNC)
-    book.server(ready())
-    book.says_to_client(row_description(LOG), rows(3), complete("DELETE 3"), ready())
-
-
-@pytest.mark.parametrize("text", [r"SELECT f(1); SELECT '\'", "LOCK TABLE log; DELETE FROM log RETURNING id"])
-def test_a_text_that_a_chain_would_change_is_refused(text: str) -> None:
-    book = Playbook(ENFORCE + limit())
-    book.client(query(text))
-    book.server(error("42601"), ready())
-    (told,) = errors(book.to_client())
-    assert told["C"] == "0A000"
-    assert "one by one" in told["H"]
-
-
 def test_statements_of_a_failed_journal_are_not_sent() -> None:
     book = Playbook(ENFORCE + limit())
     book.journal.broken = True
@@ -189,14 +149,6 @@ def test_statements_of_a_failed_journal_are_not_sent() -> None:
     assert (told["V"], told["C"]) == ("FATAL", "53100")
     assert book.ended
     book.client(SELECT).says_to_server()
-
-
-def test_a_chain_whose_record_cannot_be_kept_ends_with_one_error() -> None:
-    book = Playbook(ENFORCE + limit())
-    book.journal.broken = True
-    book.client(query("SELECT f(1); SELECT f(2)"), SELECT)
-    assert kinds(book.to_client()) == "E"
-    assert book.to_server().startswith(TERMINATE)
 
 
 def test_a_throttled_result_goes_on_when_there_is_room_again() -> None:

@@ -230,19 +230,6 @@ def test_what_may_control_a_transaction(text: str) -> None:
     assert read(text).controls_transaction
 
 
-def test_chainable() -> None:
-    assert read("SELECT 1; INSERT INTO t VALUES (1); COMMIT; COPY t TO STDOUT").chainable
-    for text in (
-        "SELECT $1",
-        "DECLARE c CURSOR FOR SELECT 1",
-        "LOCK t",
-        "SET LOCAL a = 1",
-        "VACUUM",
-        "COPY t FROM STDIN",
-    ):
-        assert not read(text).chainable
-
-
 def test_actions() -> None:
     for text in ("COPY t TO STDOUT", "COPY (SELECT 1) TO '/x'", "COPY t TO PROGRAM 'x'", "SELECT 1; COPY t TO STDOUT"):
         assert read(text).actions == {"copy_to"}
@@ -283,7 +270,6 @@ def test_what_cannot_be_read_could_be_anything(text: str) -> None:
     assert not statement.parsed
     assert not statement.pure
     assert not statement.reads_nobody
-    assert not statement.chainable
     assert statement.bound == -1
     assert statement.controls_transaction
     assert statement.actions == STATEMENT_ACTIONS

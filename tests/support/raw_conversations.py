@@ -28,6 +28,7 @@ create table twin_people (id int primary key, name text, email text);
 insert into twin_people select n, 'name ' || n, 'mail' || n || '@example.org' from generate_series(1, 1000) n;
 create table twin_sink (a int, b text default 'filled');
 create view twin_view as select id, name from twin_people where id <= 20;
+create table twin_deferred (a int unique deferrable initially deferred);
 create sequence twin_sequence;
 create function twin_noisy(int) returns int language plpgsql as
   $$ begin raise notice 'noisy %', $1 using detail = 'a detail', hint = 'a hint'; return $1; end $$;
@@ -160,6 +161,57 @@ CONVERSATIONS: dict[str, tuple[Step, ...]] = {
         "insert into twin_sink values (4); select * from twin_sink; commit",
         "delete from twin_sink; select 1 / (select count(*) from twin_sink)",
         "truncate twin_sink",
+    ),
+    "in steps": (
+        *ask(
+            "set local bytea_output = 'escape'; select 'a'::bytea, twin_noisy(1); show bytea_output",
+            "lock twin_sink; insert into twin_sink values (1) returning a",
+            "declare c cursor for select id from twin_people; fetch 2 from c; insert into twin_sink values (1)",
+            "begin; declare c cursor for select id from twin_people order by id; fetch 2 from c; commit; fetch c",
+            "declare c binary cursor with hold for select id from twin_people order by id",
+            "fetch 2 from c",
+            "select name from pg_cursors; fetch all from c",
+            "close c; select twin_noisy(2); vacuum twin_sink; select 1",
+            "call twin_commits(5); select 1",
+            "do $$ begin commit; end $$; select twin_noisy(3)",
+            "insert into twin_sink values (7) returning a; begin; insert into twin_sink values (8) returning a",
+            "rollback",
+            "insert into twin_sink values (9) returning a; begin isolation level serializable; select 1",
+            "insert into twin_sink values (9) returning a; begin; begin; select 1/0; commit",
+            "commit; insert into twin_sink values (9) returning a; abort",
+            "insert into twin_sink values (10) returning a; commit prepared 'no_such'; select 1",
+            "rollback prepared 'no_such'; insert into twin_sink values (10) returning a",
+            "insert into twin_sink values ($1) returning a; select 1",
+            "insert into twin_sink values (11) returning a; select 'é', nothing from twin_sink",
+            r"insert into twin_sink values (12, E'\\') returning b; select '\', 'é'",
+            "insert into twin_sink values (13) returning a;; ; /* nothing */ select 1 +; select 2",
+            "insert into twin_sink values (13) returning a;; ; /* nothing */ select 2 -- and nothing",
+            "set standard_conforming_strings = off",
+            r"create or replace function twin_late() returns text language sql as 'select ''\'';''; '",
+            r"insert into twin_sink values (14, 'it\'s; one') returning b",
+            "reset standard_conforming_strings",
+            "insert into twin_deferred values (1), (1) returning a",
+            "insert into twin_deferred values (1), (1) returning a; select 1",
+            "begin; insert into twin_deferred values (1), (1) returning a; commit; select 1",
+            "begin",
+            "insert into twin_deferred values (1), (1) returning a; rollback; insert into twin_sink values (3)",
+            "table twin_deferred",
+            "begin; select 1/0",
+            "insert into twin_sink values (15) returning a; rollback",
+            "rollback; insert into twin_sink values (15) returning a",
+            "table twin_sink; truncate twin_sink",
+        ),
+        group(
+            query("select twin_noisy(1); copy twin_sink from stdin; copy twin_sink from stdin; table twin_sink"),
+            until="G",
+        ),
+        group(copy_data(b"1\tone\n"), COPY_DONE, until="G"),
+        group(copy_data(b"2\tt"), copy_data(b"wo\n"), COPY_DONE),
+        group(query("select twin_noisy(1); copy twin_sink from stdin; table twin_sink"), until="G"),
+        group(copy_data(b"not a number\tx\n"), COPY_DONE),
+        group(query("insert into twin_sink values (3) returning a; copy twin_sink from stdin"), until="G"),
+        group(copy_data(b"3\tthree\n"), copy_fail("enough")),
+        *ask("table twin_sink; copy twin_sink to stdout; truncate twin_sink"),
     ),
     "writes": ask(
         "truncate twin_sink",
@@ -573,10 +625,20 @@ CONVERSATIONS: dict[str, tuple[Step, ...]] = {
     "ended by the server": (Step(query("select pg_terminate_backend(pg_backend_pid())"), until="E"),),
 }
 
-# Texts that mix rows and writes, and would not behave alike when run step by step: refused where a limit is enforced.
-UNCHAINABLE: dict[str, tuple[Step, ...]] = {
-    "a setting": ask("set local datestyle = 'ISO, DMY'; select 2"),
-    "copy in": (group(query("select 1; copy twin_sink from stdin; select 2"), until="G"), group(COPY_DONE)),
-    "a utility": ask("lock twin_sink; select 1"),
+# Texts that end an implicit transaction in the middle: in steps the same words come from other lines of the server.
+ENDED_IN_THE_MIDDLE: tuple[Step, ...] = ask(
+    "truncate twin_sink",
+    "select twin_noisy(2); commit; vacuum twin_sink",
+    "insert into twin_sink values (2) returning a; commit; insert into twin_sink values (3) returning a; rollback",
+    "table twin_sink; insert into twin_sink values (4) returning a; savepoint s; select 2",
+    "insert into twin_sink values (5) returning a; rollback to s",
+    "insert into twin_sink values (6) returning a; release s",
+    "table twin_sink; truncate twin_sink",
+)
+
+# Texts that mix rows and writes, and cannot be run in steps: refused where a limit is enforced.
+REFUSED: dict[str, tuple[Step, ...]] = {
+    "a transaction chained": ask("insert into twin_sink values (1) returning a; commit and chain"),
     "unreadable": ask("set client_encoding = 'SJIS'", b"select '" + SJIS_SO + b"'; select 3 --'"),
+    "read otherwise": ask(r"set standard_conforming_strings = off; select '\\', twin_noisy(1)"),
 }

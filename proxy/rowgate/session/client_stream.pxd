@@ -22,6 +22,7 @@ cdef class ClientStream:
     cdef public Conversation conversation
     cdef public bint gated
     cdef public Starter starter
+    cdef object _stepper
     cdef public long long buffered
     cdef bytearray _kept
     cdef long long _needed
@@ -29,7 +30,7 @@ cdef class ClientStream:
     cdef long long _drop
     cdef bytes _data
     cdef long long _start
-    cdef object _chain
+    cdef object _lone
     cdef bint _flushed
 
     cpdef feed(self, bytes data, double now)
@@ -46,14 +47,16 @@ cdef class ClientStream:
     @cython.locals(conversation=Conversation, text=bytes, statement=Statement, plan=Plan, execution=Execution,
                    outcome=cython.int, reply=Reply)
     cdef int _query(self, long long position, long long whole, double now) except -1
+    @cython.locals(conversation=Conversation, statement=Statement, several=cython.bint)
+    cdef int _query_divided(self, long long position, bytes text, Execution execution, double now) except -1
+    cdef Statement _read_part(self, bytes text, Part part)
     @cython.locals(conversation=Conversation)
-    cdef int _query_as_chain(self, long long position, bytes text, Execution execution, double now) except -1
-    cdef list _links(self, bytes text, Statement statement)
+    cdef bint _must_wait_for_text(self, bytes data, long long position, double now) except -1
     @cython.locals(conversation=Conversation)
-    cdef bint _run_chain(self, double now) except -1
+    cdef bint _run_lone(self, object lone, double now) except -1
     @cython.locals(conversation=Conversation, statement=Statement, portal=Portal, execution=Execution, outcome=cython.int,
                    replies=ReplyQueue)
-    cdef bint _send_link(self, object link, double now) except -1
+    cdef bint _send_lone(self, object lone, double now) except -1
 
     @cython.locals(conversation=Conversation, body=cython.longlong, end=cython.longlong, middle=cython.longlong,
                    text_end=cython.longlong, name=bytes, text=bytes, statement=Statement, execution=Execution, reply=Reply)

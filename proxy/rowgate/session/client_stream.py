@@ -13,7 +13,6 @@ from typing import Final
 
 from rowgate.metering.plan import Plan
 from rowgate.session import commands, denial
-from rowgate.session.chain import Chain, Link, padded
 from rowgate.session.conversation import Conversation
 from rowgate.session.execution import Execution, Portal
 from rowgate.session.kinds import (
@@ -32,10 +31,12 @@ from rowgate.session.kinds import (
     SYNC_REPLY,
     WAIT,
 )
+from rowgate.session.lone import Lone
 from rowgate.session.replies import Reply
 from rowgate.session.starter import Starter, leaves_transaction
+from rowgate.session.steps import Step, Stepper, Steps, can_step, not_by_steps, padded
 from rowgate.sql.statement import UNKNOWN, Part, Statement
-from rowgate.verdict import FEATURE_NOT_SUPPORTED, PROGRAM_LIMIT_EXCEEDED, PROTOCOL_VIOLATION, Denial
+from rowgate.verdict import PROGRAM_LIMIT_EXCEEDED, PROTOCOL_VIOLATION, Denial
 from rowgate.wire import messages
 from rowgate.wire.types import (
     BIND,
@@ -94,6 +95,7 @@ class ClientStream:
         self.conversation = conversation
         self.gated = False
         self.starter = Starter(conversation)
+        self._stepper = Stepper(conversation, self.starter)
         self.buffered = 0
         self._kept = bytearray()  # one piece: crumbs kept one by one take twenty times their bytes
         self._needed = 0
@@ -101,7 +103,7 @@ class ClientStream:
         self._drop = 0
         self._data = b""
         self._start = 0
-        self._chain: Chain | None = None
+        self._lone: Lone | None = None
         self._flushed = False
 
     def feed(self, data: bytes, now: float) -> None:
@@ -120,10 +122,6 @@ class ClientStream:
         self.gated = False
         self._needed = 0
         self.starter.retry_at = 0.0
-        if self._chain is not None and not self.conversation.copying and not self._run_chain(now):
-            self.gated = True
-            self._keep(data, 0, 0)
-            return
         self._data = data
         self._start = 0
         self._messages(data, now)
@@ -137,6 +135,8 @@ class ClientStream:
             self._forward_to(position)
             self.conversation.to_server.append(self.conversation.owed)
             self.conversation.owed = b""
+        if self._must_wait_for_text(data, position, now):
+            return
         while position + HEADER_SIZE <= end:
             kind = p[position]
             length = (p[position + 1] << 24) | (p[position + 2] << 16) | (p[position + 3] << 8) | p[position + 4]
@@ -166,12 +166,8 @@ class ClientStream:
                 position += whole
             if outcome == REPLACED:
                 self._start = position
-            if self._chain is not None and not self.conversation.copying:
-                self._forward_to(position)
-                if not self._run_chain(now):
-                    self.gated = True
-                    self._keep(data, position, 0)
-                    return
+            if self._must_wait_for_text(data, position, now):
+                return
         self._forward_to(position)
         if position < end:
             self._keep(data, position, HEADER_SIZE)
@@ -302,7 +298,7 @@ class ClientStream:
             # Of an open group only its beginning is known to be inside a transaction: it may hold a COMMIT since.
             inside = conversation.group_in_transaction if conversation.group_open else conversation.transaction != IDLE
             if not inside or leaves_transaction(statement):
-                return self._query_as_chain(position, text, execution, now)
+                return self._query_divided(position, text, execution, now)
         outcome = self.starter.may_start(execution, now)
         if outcome == WAIT:
             return GATED
@@ -315,45 +311,52 @@ class ClientStream:
         conversation.replies.push(QUERY_REPLY, PASS).execution = execution
         return FORWARD
 
-    def _query_as_chain(self, position: int, text: bytes, execution: Execution, now: float) -> int:
+    def _query_divided(self, position: int, text: bytes, execution: Execution, now: float) -> int:
+        """Run a text that could write so that each result can be cut before anything of it commits."""
         conversation = self.conversation
-        links = self._links(text, execution.statement)
-        if not links:
-            return self._deny_query(position, execution, _unchainable(execution), now)
+        statement = execution.statement
+        several = len(statement.parts) > 1
+        steps: list[Step] = []
+        if several:
+            parts = conversation.services.reader.split(text) or ()
+            in_transaction = conversation.transaction != IDLE
+            if conversation.group_open or not parts or not can_step(parts, text, in_transaction=in_transaction):
+                return self._deny_query(position, execution, not_by_steps(statement), now)
+            steps = [Step(padded(text, part), self._read_part(text, part)) for part in parts]
+        elif not statement.controls_transaction and not conversation.group_open:
+            steps = [Step(text, statement)]
         self._forward_to(position)
         conversation.forget_unnamed()
-        conversation.leftover = True
-        self._chain = Chain(links)
-        conversation.group_open = True
+        if steps:
+            conversation.steps = Steps(steps, delicate=several and not (text.isascii() and b"\\" not in text))
+        else:
+            conversation.several = None if statement.parsed else not_by_steps(statement)
+            conversation.group_open = True
+            conversation.leftover = True
+            self._lone = Lone(text, statement)
         return REPLACED
 
-    def _links(self, text: bytes, statement: Statement) -> list[Link]:
-        """Return the text's statements one by one, none where running them so would not be the same."""
+    def _read_part(self, text: bytes, part: Part) -> Statement:
         reader = self.conversation.services.reader
-        if not statement.parsed and b";" in text.rstrip(b"; \t\r\n"):
-            return []  # perhaps several statements, and nobody can tell where each ends
-        if len(statement.parts) == 1:
-            return [Link(text, statement)]
-        parts = reader.split(text) or ()
-        if b"\\" in text:
-            return []  # the server would read a later one after an earlier one may have changed how it reads
-        if not all(part.chainable for part in parts):
-            return []
-        return [
-            Link(padded(text, part), reader.read(text[part.location : part.location + part.length], plain=True))
-            for part in parts
-        ]
+        return reader.read(text[part.location : part.location + part.length], plain=True)
 
-    def _run_chain(self, now: float) -> bool:
-        """Send as much of the chain as may be sent; return whether it is all on its way."""
+    def _must_wait_for_text(self, data: bytes, position: int, now: float) -> bool:
+        """Go on with a text that does not run in one go; keep what the client sent behind it until it is over."""
         conversation = self.conversation
-        chain = self._chain
-        if chain is None:
-            return True
-        while not conversation.skipping and not conversation.ended and chain.link is not None:
-            if conversation.blocked() or not self._send_link(chain.link, now):
-                return False
-            chain.index += 1
+        if (self._lone is None and conversation.steps is None) or conversation.copying or self._pass_on:
+            return False
+        self._forward_to(position)
+        if self._stepper.run(now) if self._lone is None else self._run_lone(self._lone, now):
+            return False
+        self.gated = True
+        self._keep(data, position, 0)
+        return True
+
+    def _run_lone(self, lone: Lone, now: float) -> bool:
+        """Send the statement, and its Sync once it is complete; return whether both are on their way."""
+        conversation = self.conversation
+        if not lone.sent and not conversation.skipping and (conversation.blocked() or not self._send_lone(lone, now)):
+            return False
         if conversation.ended:
             return False
         if not conversation.skipping and (
@@ -363,38 +366,34 @@ class ClientStream:
         conversation.to_server.append(messages.SYNC)
         conversation.replies.push(SYNC_REPLY, PASS)
         conversation.group_ended()
-        self._chain = None
+        self._lone = None
         return True
 
-    def _send_link(self, link: Link, now: float) -> bool:
+    def _send_lone(self, lone: Lone, now: float) -> bool:
         conversation = self.conversation
-        statement = link.statement
+        statement = lone.statement
         portal = Portal(statement)
         execution = self.starter.execution(statement, conversation.plan_of(statement), portal)
-        if conversation.open_executes and not execution.pure:
-            return False
         outcome = self.starter.may_start(execution, now)
         if outcome == WAIT:
             return False
+        lone.sent = True
+        replies = conversation.replies
         refusal = execution.plan.denial or (self.starter.refusal if outcome == REFUSE else None)
         if refusal is not None:
             self.starter.denied(execution, refusal)
             conversation.to_server.append(denial.substitute_execute(refusal, conversation.nonce))
-            conversation.replies.push(EXECUTE_REPLY, PASS).denial = refusal
+            replies.push(EXECUTE_REPLY, PASS).denial = refusal
             conversation.to_server.append(messages.FLUSH)
-            # The server will skip to the Sync that follows; nothing else of the chain is worth sending.
-            if self._chain is not None:
-                self._chain.index = len(self._chain.links)
             return False
         self.starter.started(execution)
-        replies = conversation.replies
         replies.push(PARSE_REPLY, SWALLOW)
         replies.push(BIND_REPLY, SWALLOW)
         replies.push(DESCRIBE_REPLY, SWALLOW_NO_DATA).portal = portal
         portal.described = True
         replies.push(EXECUTE_REPLY, PASS).execution = execution
         conversation.to_server.append(
-            messages.parse(b"", link.text)
+            messages.parse(b"", lone.text)
             + messages.bind(b"", b"")
             + messages.describe_portal(b"")
             + messages.execute(b"")
@@ -403,7 +402,7 @@ class ClientStream:
         return True
 
     def _clear_away(self, position: int, closing: bytes) -> None:
-        """Close what a chain has left under no name: a simple Query would have left nothing for the client to use."""
+        """Close what a lone statement has left under no name: a simple Query would have left nothing there."""
         self._forward_to(position)
         self.conversation.to_server.append(closing)
         self.conversation.replies.push(CLOSE_REPLY, SWALLOW)
@@ -747,13 +746,3 @@ def _names_end(data: bytes, start: int, end: int) -> int:
     middle = _zero_at(data, start, end)
     last = _zero_at(data, middle + 1, end) if middle >= 0 else -1
     return last + 1
-
-
-def _unchainable(execution: Execution) -> Denial:
-    kinds = ", ".join(dict.fromkeys(part.kind for part in execution.statement.parts)) or "something unreadable"
-    return Denial(
-        rule="multi-statement",
-        message=f"this text can write and return rows under a limit, and cannot be run step by step ({kinds})",
-        sqlstate=FEATURE_NOT_SUPPORTED,
-        hint="Send its statements one by one, or inside BEGIN … COMMIT; see README, 'What it cannot do'.",
-    )

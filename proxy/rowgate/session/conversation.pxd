@@ -49,6 +49,8 @@ cdef class Conversation:
     cdef public bint midway
     cdef public bytes owed
     cdef public long long client_lacks
+    cdef public object steps
+    cdef public object several
     cdef public Execution cutting
     cdef public bint cancelling
     cdef public bint ended

@@ -142,7 +142,7 @@ class Conversation:
         # Groups the client has ended so far, and in which of them a statement's name got its meaning.
         self.group = 0
         self.statement_groups: dict[bytes, int] = {}
-        # A chain has left its last statement and portal under no name, where a simple Query would have left none.
+        # A lone statement has been left, and its portal, under no name, where a simple Query would have left none.
         self.leftover = False
         # Something that may change how SQL is read is on its way.
         self.unsettled = False
@@ -150,6 +150,10 @@ class Conversation:
         self.defining = False
         # A metered result runs inside a transaction: later groups wait until all is answered.
         self.exclusive = False
+        # A text that runs in steps (``steps.Steps``), None while none does; and what the client is told if the text on
+        # its way, of which we could not tell, turns out to hold several statements.
+        self.steps: Any = None
+        self.several: Denial | None = None
         self.cutting: Execution | None = None
         self.cancelling = False
         self.ended = False

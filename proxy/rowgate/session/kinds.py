@@ -14,10 +14,15 @@ COPY_END: Final = (
     9  # not a reply: marks where the client ended a COPY FROM, so that Syncs before it are known as ignored
 )
 
-# A reply that is the client's, one of our own that is swallowed, or one whose NoData alone is (a chain's Describe).
+# A reply that is the client's, one of ours that is swallowed, or one whose NoData alone is (of a lone statement).
 PASS: Final = 0
 SWALLOW: Final = 1
 SWALLOW_NO_DATA: Final = 2
+# Of a text that runs in steps: a step's reply without its ReadyForQuery, the last one's without its CommandComplete as
+# well, which takes the place of the CommandComplete of the COMMIT (or ROLLBACK) that finishes the text.
+STEP: Final = 3
+LAST_STEP: Final = 4
+FINISH: Final = 5
 
 # Whether an execution may start.
 START: Final = 0

@@ -7,7 +7,8 @@ from rowgate.wire.rows cimport RowScanner
 
 ctypedef const unsigned char* p_uchar
 
-cdef int CALL_REPLY, COPY_END, DESCRIBE_REPLY, EXECUTE_REPLY, PASS, QUERY_REPLY, SWALLOW, SWALLOW_NO_DATA, SYNC_REPLY
+cdef int CALL_REPLY, COPY_END, DESCRIBE_REPLY, EXECUTE_REPLY, PARSE_REPLY, QUERY_REPLY, SYNC_REPLY
+cdef int FINISH, LAST_STEP, PASS, STEP, SWALLOW, SWALLOW_NO_DATA
 cdef int COPY_DATA, DATA_ROW, ERROR_RESPONSE, FUNCTION_CALL_RESPONSE, IDLE, NO_DATA, NOTICE_RESPONSE, NOTIFICATION_RESPONSE, PARAMETER_STATUS
 cdef int ANSWER, COMPLETE, CONTINUE, DESCRIBE, MEASURE, READY, RETURN, STRIDE, TAKE_COPY, VIOLATE
 cdef int PARAMETER_DESCRIPTION, READY_FOR_QUERY, ROW_DESCRIPTION
@@ -52,13 +53,17 @@ cdef class ServerStream:
     cdef _described(self, Reply reply, long long position, long long whole)
     cdef tuple _counted(self, tuple accounts, long long position, long long whole)
     @cython.locals(conversation=Conversation, execution=Execution, portal=Portal, dropping=cython.bint)
-    cdef int _completed(self, Reply reply, long long position) except -1
+    cdef int _completed(self, Reply reply, long long position, long long whole) except -1
+    cdef int _completed_ours(self, Reply reply, long long position) except -1
     @cython.locals(execution=Execution, outcome=cython.int)
     cdef int _returned(self, Reply reply, long long position, long long whole, double now) except -1
     @cython.locals(charge=Charge, outcome=cython.int)
     cdef int _spend(self, Execution execution, long long rows, long long octets, long long position, double now) except -1
     @cython.locals(conversation=Conversation, reply=Reply, execution=Execution, charge=Charge)
     cdef int _aside(self, int kind, long long position, long long whole, double now) except -1
+    @cython.locals(message=bytes)
+    cdef bint _is_kept(self, long long position, long long whole) except -1
+    cdef bint _is_muted(self, long long position, long long whole) except -1
     cdef int _indispensable(self, long long position, long long whole, long long free) except -1
     @cython.locals(ambient=Charge)
     cdef int _describes(self, Reply reply, long long position, long long whole, double now) except -1
@@ -75,6 +80,9 @@ cdef class ServerStream:
     cdef int _ready_again(self, long long position, long long whole) except -1
     @cython.locals(conversation=Conversation)
     cdef _all_answered(self, int status)
+    cdef object _several(self, Reply reply, long long position, long long whole)
+    cdef bint _is_told(self, Reply reply) except -1
+    cdef int _step_answered(self, int manner, int status, long long position) except -1
     @cython.locals(replies=ReplyQueue)
     cdef _pop(self)
     @cython.locals(charge=Charge, services=Services)

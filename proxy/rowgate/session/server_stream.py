@@ -19,8 +19,12 @@ from rowgate.session.kinds import (
     COPY_END,
     DESCRIBE_REPLY,
     EXECUTE_REPLY,
+    FINISH,
+    LAST_STEP,
+    PARSE_REPLY,
     PASS,
     QUERY_REPLY,
+    STEP,
     SWALLOW,
     SWALLOW_NO_DATA,
     SYNC_REPLY,
@@ -69,6 +73,13 @@ FAILED = int(Verdict.FAILED)
 THROTTLED = int(Verdict.THROTTLED)
 WOULD_CUT = int(Verdict.WOULD_CUT)
 WOULD_DENY = int(Verdict.WOULD_DENY)
+
+# SQLSTATE and routine of the server's error that a text to be parsed holds several statements (tcop/postgres.c); all
+# other syntax errors come from other routines.
+SEVERAL_STATEMENTS: Final = ("42601", "exec_parse_message")
+
+# SQLSTATE of the warning that BEGIN gives inside a transaction.
+ACTIVE_TRANSACTION: Final = "25001"
 
 # What passes though the limit on bytes is used up, because the two ends cannot do without it: a parameter's change such
 # as a client's own SET brings, the description of an ordinary result, the parameters of an ordinary log-in. Longer ones
@@ -306,7 +317,8 @@ class ServerStream:
                 return
             execution.late = True
             conversation.interpose(denial.substitute_query(refusal, conversation.nonce))
-            replies.push(QUERY_REPLY, PASS).denial = refusal
+            in_step = replies.head is not None and replies.head.manner in (STEP, LAST_STEP)
+            replies.push(QUERY_REPLY, STEP if in_step else PASS).denial = refusal
         if alone and execution.statement.rows_possible:
             conversation.cancelling = True
             conversation.commands.append(commands.CancelStatement())
@@ -333,7 +345,7 @@ class ServerStream:
             return self._ready(reply, position, whole)
         conversation.replies.surplus = 0  # the answer to what was sent behind all of them
         if action == COMPLETE:
-            return self._completed(reply, position)
+            return self._completed(reply, position, whole)
         dropping = reply.manner == SWALLOW or conversation.cutting is not None
         if kind in (ROW_DESCRIPTION, PARAMETER_DESCRIPTION) and action != VIOLATE and not dropping:
             outcome = self._describes(reply, position, whole, now)
@@ -376,12 +388,12 @@ class ServerStream:
             return accounts
         return self.conversation.services.counted_entities(accounts, origins)
 
-    def _completed(self, reply: Reply, position: int) -> int:
+    def _completed(self, reply: Reply, position: int, whole: int) -> int:
         """A statement is complete, or its portal suspended."""
         conversation = self.conversation
         execution = reply.execution
         if execution is None:
-            return self._violation(position, "a completion that nobody asked for")
+            return self._completed_ours(reply, position)
         dropping = conversation.cutting is not None
         if reply.kind == EXECUTE_REPLY:
             portal = execution.portal
@@ -399,7 +411,27 @@ class ServerStream:
             execution.charge.begin_part(0, 0)
             execution.charge.row_accounts = execution.plan.row_accounts
             execution.portal = None
+            if reply.manner in (STEP, LAST_STEP):
+                conversation.steps.answered = True
+            if reply.manner == LAST_STEP and not dropping:
+                conversation.steps.completion = self._data[position : position + whole]
+                return DROP
         return DROP if dropping else FORWARD
+
+    def _completed_ours(self, reply: Reply, position: int) -> int:
+        """A statement of our own is complete: the text's BEGIN, or what finishes it."""
+        if reply.manner == SWALLOW and reply.kind == EXECUTE_REPLY:
+            self._pop()
+            return DROP
+        if reply.manner != FINISH:
+            return self._violation(position, "a completion that nobody asked for")
+        self._forward_to(position)
+        steps = self.conversation.steps
+        steps.answered = True
+        if steps.completion:
+            self.conversation.to_client.append(steps.completion)
+            steps.completion = b""
+        return DROP
 
     def _returned(self, reply: Reply, position: int, whole: int, now: float) -> int:
         """A function's result: one value, charged as one row."""
@@ -429,17 +461,39 @@ class ServerStream:
         execution: Execution | None = reply.execution if reply is not None else None
         if kind == PARAMETER_STATUS and position + whole <= len(self._data):
             self._parameter(position, whole)
-        if kind == NOTICE_RESPONSE and conversation.cutting is not None:
-            return DROP  # of what runs on behind a cut, and would not have run behind an error
+        if kind == NOTICE_RESPONSE and (conversation.cutting is not None or self._is_muted(position, whole)):
+            return (
+                DROP  # of what runs on behind a cut, and would not have run behind an error; or what BEGIN says of ours
+            )
         if execution is not None and execution.metered and execution.cut is None and kind == NOTICE_RESPONSE:
             return self._spend(execution, 0, whole, position, now)
         charge = execution.charge if execution is not None else conversation.ambient
         if charge is None or self._affords(charge, whole, now):
-            return FORWARD
+            return DROP if kind == PARAMETER_STATUS and self._is_kept(position, whole) else FORWARD
         if kind == PARAMETER_STATUS:
             return self._indispensable(position, whole, MAX_FREE_PARAMETER)
         conversation.report(commands.WITHHELD, text=chr(kind))
         return DROP
+
+    def _is_kept(self, position: int, whole: int) -> bool:
+        """Keep what a server reports ahead of a ReadyForQuery until the client gets one; return whether it was kept.
+
+        Older servers than 14 report a setting when it changes: that is not kept.
+        """
+        steps = self.conversation.steps
+        if steps is None or not steps.answered or position + whole > len(self._data):
+            return False
+        message = self._data[position : position + whole]
+        steps.reported[message[HEADER_SIZE:].partition(b"\0")[0]] = message
+        return True
+
+    def _is_muted(self, position: int, whole: int) -> bool:
+        """Return whether this is the warning that a transaction is open already: the client knows of none."""
+        steps = self.conversation.steps
+        if steps is None or not steps.muted or whole > MAX_READ:
+            return False
+        fields = messages.error_fields(self._data[position + HEADER_SIZE : position + whole])
+        return fields.get("C") == ACTIVE_TRANSACTION
 
     def _indispensable(self, position: int, whole: int, free: int) -> int:
         """The limit on bytes is used up, and neither end can do without this message: pass it if it is short."""
@@ -496,16 +550,14 @@ class ServerStream:
         cutting = conversation.cutting
         conversation.copying = False
         replies.failed()
-        own = reply.denial
+        own = reply.denial or self._several(reply, position, whole)
         if cutting is not None and not cutting.late:
             own = cutting.cut
             conversation.cutting = None
         execution = reply.execution
-        outcome = FORWARD
+        outcome = FORWARD if cutting is None and not self._is_told(reply) else DROP
         if own is not None:
             self._say(position, own)
-            outcome = DROP
-        elif cutting is not None:
             outcome = DROP
         charge = execution.charge if execution is not None else conversation.ambient
         if outcome == FORWARD and charge is not None and not self._affords(charge, whole, now):
@@ -527,6 +579,24 @@ class ServerStream:
             conversation.open_executes = 0
         return outcome
 
+    def _several(self, reply: Reply, position: int, whole: int) -> Denial | None:
+        """Return what the client is told where the server finds several statements in a text we could not read."""
+        several = self.conversation.several
+        if several is None or reply.kind != PARSE_REPLY or reply.manner != SWALLOW:
+            return None
+        fields = messages.error_fields(self._data[position + HEADER_SIZE : position + min(whole, MAX_READ)])
+        return several if (fields.get("C"), fields.get("R")) == SEVERAL_STATEMENTS else None
+
+    def _is_told(self, reply: Reply) -> bool:
+        """Note that a text has failed that runs in steps; return whether the client has been told before."""
+        if reply.manner not in (STEP, LAST_STEP, FINISH):
+            return False
+        steps = self.conversation.steps
+        told = reply.manner == FINISH and steps.failed  # it is of the ROLLBACK
+        steps.failed = steps.answered = True
+        steps.completion = b""
+        return bool(told)
+
     def _ready(self, reply: Reply, position: int, whole: int) -> int:
         """ReadyForQuery: a group is answered."""
         conversation = self.conversation
@@ -535,6 +605,7 @@ class ServerStream:
             return self._violation(position, f"ReadyForQuery of {whole} bytes")
         if reply.execution is not None:
             self._close(reply.execution, ALLOWED)
+        manner = reply.manner
         self._pop()
         status = self._data[position + HEADER_SIZE]
         conversation.transaction = status
@@ -553,9 +624,28 @@ class ServerStream:
                 self._start = position
             else:
                 return self._fatal(position, PROTOCOL_VIOLATION, "a result that passed its limit could not be undone")
+        elif manner != PASS and conversation.steps is not None:
+            outcome = self._step_answered(manner, status, position)
         if replies.head is None:
             self._all_answered(status)
         return outcome
+
+    def _step_answered(self, manner: int, status: int, position: int) -> int:
+        """Keep ReadyForQuery from the client while its text is not over; note when it is."""
+        steps = self.conversation.steps
+        if manner == FINISH:
+            # A COMMIT that failed may leave a transaction that is still to be rolled back.
+            steps.failed = steps.failed or status != IDLE
+            steps.own = status != IDLE
+        elif steps.muted and not steps.failed:
+            steps.own = False
+        if not steps.own and (steps.failed or steps.sent):
+            self._forward_to(position)
+            self.conversation.to_client.extend(steps.reported.values())
+            self.conversation.steps = None
+            return FORWARD
+        steps.answered = False
+        return DROP
 
     def _ready_again(self, position: int, whole: int) -> int:
         """ReadyForQuery for a Sync that was taken for ignored, but a COPY FROM failed before the server had read it."""

@@ -31,11 +31,3 @@ OPAQUE_KINDS = frozenset({UNKNOWN_KIND, "call", "do"})
 
 NEVER_DENIED = frozenset({"commit", "rollback", "rollback_to", "release"})
 """Kinds that must pass: a denied ROLLBACK would leave a failed transaction failed for ever."""
-
-CHAINABLE_KINDS = frozenset(
-    {
-        *("select", "insert", "update", "delete", "merge", "copy_to", "fetch", "execute", "explain", "show"),
-        *("begin", "commit", "rollback", "savepoint", "release", "rollback_to", "set", DEFINE_KIND),
-    }
-)
-"""Kinds that behave alike in a simple multi-statement text and in an extended chain (no ``$1``, no SET LOCAL)."""

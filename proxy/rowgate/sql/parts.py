@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rowgate.sql.kinds import (
-    CHAINABLE_KINDS,
     COPY_TO,
     DEFINE_KIND,
     STATEMENT_ACTIONS,
@@ -56,16 +55,8 @@ def part_of(tree: Tree, names: Names, location: int = 0, length: int = 0) -> Par
         actions=actions,
         location=location,
         length=length,
-        chainable=_chainable(node, kind, body, facts),
         settled=facts.settled(),
     )
-
-
-def _chainable(node: str, kind: str, body: Tree, facts: Facts) -> bool:
-    """Return whether it behaves alike in a simple multi-statement text and in an extended chain."""
-    if facts.parameters or body.get("is_local") or body.get("concurrent"):
-        return False
-    return kind in CHAINABLE_KINDS or node in _CHAINABLE_UTILITIES
 
 
 def _reads_nobody(kind: str, facts: Facts) -> bool:
@@ -177,16 +168,6 @@ def _fixed(kind: str, bound: int) -> Callable[[Tree, Facts], Reading]:
 
 _utility = _fixed(UTILITY_KIND, 0)
 _define = _fixed(DEFINE_KIND, 0)
-
-# Utility statements that run alike as a part of a simple text and of a chain: none of them cares whether a transaction
-# block is open (VACUUM, LOCK and kin do), and none is read before another is run.
-_CHAINABLE_UTILITIES = frozenset(
-    {
-        *("AlterTableStmt", "ClosePortalStmt", "CommentStmt", "CreateSchemaStmt", "CreateSeqStmt", "CreateStmt"),
-        *("CreateTableAsStmt", "DeallocateStmt", "DropStmt", "GrantStmt", "IndexStmt", "ListenStmt", "NotifyStmt"),
-        *("RefreshMatViewStmt", "TruncateStmt", "UnlistenStmt"),
-    }
-)
 
 # What gives a name a meaning that runs code when it is used in a query.
 _DEFINITIONS = frozenset(

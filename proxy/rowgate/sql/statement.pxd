@@ -7,7 +7,6 @@ cdef class Part:
     cdef public frozenset actions
     cdef public Py_ssize_t location
     cdef public Py_ssize_t length
-    cdef public bint chainable
     cdef public bint settled
 
 cdef class Statement:
@@ -21,7 +20,6 @@ cdef class Statement:
     cdef public bint settings_only
     cdef public bint settled
     cdef public bint defines
-    cdef public bint chainable
     cdef public frozenset actions
     cdef public tuple tables
     cdef public bint parsed

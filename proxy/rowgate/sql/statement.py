@@ -31,7 +31,6 @@ class Part:
     __slots__ = (
         "actions",
         "bound",
-        "chainable",
         "kind",
         "length",
         "location",
@@ -49,7 +48,6 @@ class Part:
     actions: frozenset[str]
     location: int
     length: int
-    chainable: bool
     settled: bool
 
     def __init__(
@@ -63,7 +61,6 @@ class Part:
         actions: frozenset[str] = frozenset(),
         location: int = 0,
         length: int = 0,
-        chainable: bool = False,
         settled: bool = True,
     ) -> None:
         self.kind = kind
@@ -74,7 +71,6 @@ class Part:
         self.actions = actions
         self.location = location
         self.length = length
-        self.chainable = chainable
         self.settled = settled
 
     def __repr__(self) -> str:
@@ -84,14 +80,13 @@ class Part:
 class Statement:
     """All that is known about one text; equal only to itself, and kept as long as its template is in use.
 
-    The facts of several parts are joined: ``pure``, ``reads_nobody`` and ``chainable`` if all are, ``bound`` as the
+    The facts of several parts are joined: ``pure`` and ``reads_nobody`` if all are, ``bound`` as the
     sum (-1 if one is unknown), ``actions`` and ``tables`` as the union. ``definition`` belongs to the journal.
     """
 
     __slots__ = (
         "actions",
         "bound",
-        "chainable",
         "controls_transaction",
         "defines",
         "definition",
@@ -117,7 +112,6 @@ class Statement:
     settings_only: bool
     settled: bool
     defines: bool
-    chainable: bool
     actions: frozenset[str]
     tables: tuple[str, ...]
     parsed: bool
@@ -138,7 +132,6 @@ class Statement:
         self.settings_only = kinds == {"set"}
         self.defines = DEFINE_KIND in kinds
         self.settled = all(part.settled for part in parts)
-        self.chainable = all(part.chainable for part in parts)
         self.reads_nobody = all(part.reads_nobody for part in parts)
         self.actions = frozenset().union(*[part.actions for part in parts])
         self.tables = tuple(dict.fromkeys([table for part in parts for table in part.tables]))[:MAX_TABLES]

@@ -7,7 +7,6 @@ cdef class Facts:
     cdef public set ctes
     cdef public bint has_from
     cdef public bint nobody
-    cdef public bint parameters
     cdef public bint pure
     cdef public bint single
     cdef public dict tables

@@ -57,7 +57,6 @@ class Facts:
         "ctes",
         "has_from",
         "nobody",
-        "parameters",
         "pure",
         "single",
         "tables",
@@ -69,7 +68,6 @@ class Facts:
         self.single = True  # no function in it could return more than one row a call
         self.nobody = True  # no function in it reads a table
         self.has_from = False
-        self.parameters = False  # $1
         self.tables: dict[str, None] = {}  # as written, in order
         self.ctes: set[str] = set()
         self._unknown: set[str] = set()
@@ -184,9 +182,6 @@ class Facts:
     def _from(self, _: Tree) -> None:
         self.has_from = True
 
-    def _parameter(self, _: Tree) -> None:
-        self.parameters = True
-
     def _equality(self, _: Tree) -> None:
         self._operators("=")
 
@@ -218,7 +213,6 @@ class Facts:
         "A_Indirection": _indirection,
         "fromClause": _from,
         "JoinExpr": _from,
-        "ParamRef": _parameter,
         "usingClause": _equality,
         "RangeTableSample": _sample,
         "intoClause": _write,
