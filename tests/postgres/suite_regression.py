@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from ruamel.yaml import YAML
+
 from postgres.suite_server import PROGRAMS, SuiteServer, Way, port_of
 
 RUNNER: Final = Path("/usr/lib/postgresql/15/lib/pgxs/src/test/regress/pg_regress")
@@ -72,6 +74,14 @@ def differences(direct: Run, proxied: Run) -> Iterator[Difference]:
             if kind != "equal":
                 lines = [f"-{line}" for line in before[first:last]] + [f"+{line}" for line in after[begin:end]]
                 yield Difference(test, "\n".join(line.rstrip() for line in lines))
+
+
+def known_differences(path: Path) -> dict[Difference, str]:
+    """Return the differences there have to be, with the reason for each."""
+    known: dict[Difference, str] = {}
+    for entry in YAML(typ="safe").load(path):
+        known.update({Difference(entry["test"], hunk.rstrip("\n")): entry["reason"] for hunk in entry["hunks"]})
+    return known
 
 
 def failed(run: Run) -> str:
