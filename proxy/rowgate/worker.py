@@ -261,10 +261,11 @@ class Worker:
         visit.database = await self.databases.of(visit.subject.database)
         if link.closed:
             return
+        # The policy may have changed since the client was judged. What a client has sent ahead runs once established.
+        if visit.policy != self.snapshot.version and not self._still_admits(link):
+            return
         try:
             link.establish(self._session(link, visit, admission))
-            if visit.policy != self.snapshot.version:  # changed since the client was judged
-                self._judge_again(link)
         except Exception as problem:  # noqa: BLE001 - whatever it is, the session must not begin
             self.failed(link, problem)
             link.end("failed")
@@ -365,8 +366,11 @@ class Worker:
 
     def _judge_again(self, link: Link) -> None:
         """Put a live session under the policy in force; one that no rule admits any more ends."""
-        if link.session is None:
-            return
+        if link.session is not None and self._still_admits(link):
+            link.session.judged_by(self.evaluator.judge_for(_known(link.visit.subject)))
+
+    def _still_admits(self, link: Link) -> bool:
+        """Find the client rule that the policy in force has for a client judged before; refuse it where there is none."""
         subject = _known(link.visit.subject)
         rule = self.snapshot.client_for(subject.user, subject.database, subject.source)
         plain_text = not link.is_encrypted and subject.source is not None
@@ -376,14 +380,13 @@ class Worker:
             # At once: in a transaction, or in the middle of a result, it would go on under no client's limits.
             message = denial.fatal(ADMIN_SHUTDOWN, "no client rule of the policy admits this session any more")
             link.refuse(message, "no longer admitted")
-            return
+            return False
         client = rule.name if rule is not None else None
         if client != subject.client:
-            subject = Subject(
+            link.visit.subject = Subject(
                 subject.session, subject.user, subject.database, subject.source, client, subject.application
             )
-            link.visit.subject = subject
-        link.session.judged_by(self.evaluator.judge_for(subject))
+        return True
 
     def _refuses_unmatched(self) -> bool:
         return self.snapshot.unmatched_clients == "refuse" and self.snapshot.mode is Mode.ENFORCE
