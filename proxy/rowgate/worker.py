@@ -299,6 +299,10 @@ class Worker:
         visit: Visit = link.visit
         if visit.servers is not None and visit.address is not None:
             visit.servers.failed(visit.address)
+        if link.session is None:
+            self.bus.emit(
+                happened.ServerUnreachable(upstream=str(visit.address), error="it closed a connection during start-up")
+            )
 
     def carry_out(self, link: Link, command: CancelStatement | EndSession | Report) -> None:
         """Do what a session asks for."""
