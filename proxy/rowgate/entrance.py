@@ -132,11 +132,12 @@ class Entrance:
             return
         link.receive(Reception(tls=self._tls is not None, header=balanced))
 
-    def tls_for(self, link: Link) -> Tls:  # noqa: ARG002 - the owner's interface
+    def tls_for(self, link: Link) -> Tls:
         """Return the server's side of a handshake."""
         if self._tls is None:
             raise TlsError("no certificate is set up")
-        return Tls(self._tls[0], server_side=True)
+        context, link.visit.binding = self._tls
+        return Tls(context, server_side=True)
 
     def startup_wanted(self, link: Link, startup: Startup) -> None:
         """Take a start-up packet; it is judged when its turn has come."""
@@ -314,7 +315,7 @@ class Entrance:
             secret,
             nonce=secrets.token_bytes(NONCE_OCTETS),
             salt=secrets.token_bytes(SALT_OCTETS),
-            binding=self._tls[1] if encrypted and self._tls is not None else None,
+            binding=visit.binding if encrypted else None,
             encrypted=encrypted or visit.source is None,
             verifiers=self._credentials.verifiers,
         )
