@@ -36,7 +36,7 @@ from rowgate.session.reception import Reception
 from rowgate.settings import Settings
 from rowgate.subject import Subject
 from rowgate.visit import Visit
-from rowgate.wire.startup import Startup, negotiation, startup_packet
+from rowgate.wire.startup import MAX_NAME, Startup, negotiation, startup_packet
 
 # What a client hears that failed to prove who it is: PostgreSQL's own words, whatever the reason was.
 NOT_PROVEN: Final = "28P01"
@@ -368,8 +368,7 @@ class Entrance:
             return startup.packet
         parameters = dict(startup.parameters) | {"user": user, "database": route.database}
         if self._settings.application_name_add_host:
-            name = parameters.get("application_name", "app")
-            parameters["application_name"] = f"{name} - {source_text(visit.source)}:{visit.port}"
+            parameters["application_name"] = _with_source(parameters.get("application_name", "app"), visit)
         if terminated:
             parameters = {name: value for name, value in parameters.items() if not name.startswith("_pq_.")}
         return startup_packet(parameters, 0 if terminated else startup.minor)
@@ -407,6 +406,14 @@ def _logins(settings: Settings) -> Mapping[str, Proven]:
                 raise ValueError(f"{route.password_file}: empty: expected one line, the password of {route.user!r}")
             found[name] = Proven(keys=None, md5=None, password=password)
     return found
+
+
+def _with_source(application: str, visit: Visit) -> str:
+    """Return an application's name with the client's address behind it, which stays whole whatever the client says."""
+    address = f" - {source_text(visit.source)}:{visit.port}"
+    # As the server before 16 has it; a later one makes four characters of each that is not ASCII (\xc3), and cuts then.
+    name = "".join(character if " " <= character <= "~" else "?" for character in application)
+    return name[: MAX_NAME - len(address)] + address
 
 
 def _peer(peer: Any) -> tuple[Source, int]:
