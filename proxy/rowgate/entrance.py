@@ -185,9 +185,9 @@ class Entrance:
         visit.servers = self._servers[visit.route.upstream]
         if self._settings.auth is None:
             link.admit(Admission(None, self._key_maker(link)))
-            self._spawn(self._connect(link, None))
+            self._spawn(_closed_by_failure(link, self._connect(link, None)))
         else:
-            self._spawn(self._challenge(link, self._settings.auth))
+            self._spawn(_closed_by_failure(link, self._challenge(link, self._settings.auth)))
 
     def authenticated(self, link: Link, outcome: Proven | Failed) -> None:
         """The client has answered."""
@@ -198,7 +198,7 @@ class Entrance:
             user = link.visit.subject.user
             self.refuse(link, NOT_PROVEN, f'password authentication failed for user "{user}"', outcome.reason)
             return
-        self._spawn(self._connect(link, outcome))
+        self._spawn(_closed_by_failure(link, self._connect(link, outcome)))
 
     def server_refused(self, link: Link, sqlstate: str) -> None:
         """The server has refused the session: tell the operator where the fault is the proxy's own log-in."""
@@ -383,6 +383,14 @@ class Entrance:
 
     def _reload_logins(self) -> None:
         self._logins = _logins(self._settings)
+
+
+async def _closed_by_failure(link: Link, work: Coroutine[Any, Any, None]) -> None:
+    """Do what a link waits for; whatever is raised ends the link in words, instead of a task that nobody asks."""
+    try:
+        await work
+    except Exception as problem:  # noqa: BLE001 - whatever it is, the client must not wait for it
+        link.fail(problem)
 
 
 def _listener_tls(settings: Settings) -> tuple[Any, bytes | None] | None:

@@ -258,17 +258,15 @@ class Worker:
         visit: Visit = link.visit
         if visit.subject is None:
             return
-        visit.database = await self.databases.of(visit.subject.database)
-        if link.closed:
-            return
-        # The policy may have changed since the client was judged. What a client has sent ahead runs once established.
-        if visit.policy != self.snapshot.version and not self._still_admits(link):
-            return
         try:
-            link.establish(self._session(link, visit, admission))
+            visit.database = await self.databases.of(visit.subject.database)
+            if link.closed:
+                return
+            # The policy may have changed since the client was judged. What it has sent ahead runs once established.
+            if visit.policy == self.snapshot.version or self._still_admits(link):
+                link.establish(self._session(link, visit, admission))
         except Exception as problem:  # noqa: BLE001 - whatever it is, the session must not begin
-            self.failed(link, problem)
-            link.end("failed")
+            link.fail(problem)
 
     def _session(self, link: Link, visit: Visit, admission: Admission) -> Session:
         subject = _known(visit.subject)
@@ -358,8 +356,12 @@ class Worker:
         return link
 
     async def _cancel(self, link: Link) -> None:
-        await self.cancels.cancel(link)
-        link.cancel_finished()
+        try:
+            await self.cancels.cancel(link)
+        except Exception as problem:  # noqa: BLE001 - nobody knows what it may still hit: nothing may follow it
+            link.fail(problem)
+        else:
+            link.cancel_finished()
 
     async def _pass_cancel(self, link: Link, target: Link) -> None:
         await self.cancels.pass_on(target)
