@@ -22,7 +22,7 @@ def entrance(directory: Path, tasks: list[asyncio.Task[None]]) -> Entrance:
     return Entrance(
         settings,
         clock,
-        random.Random(1),
+        random.Random(1),  # noqa: S311 - the same chance in every run
         Cancels(clock, lambda upstream, error: None),
         policy=lambda: None,  # type: ignore[arg-type,return-value]
         emit=lambda event: None,
@@ -47,3 +47,11 @@ async def test_a_step_that_raises_ends_its_link(tmp_path: Path) -> None:
     way_in.authenticated(link, Proven(password="word"))
     await asyncio.gather(*tasks)
     assert failures == [problem]
+
+
+async def test_a_client_gone_before_its_address_was_read_is_no_local_one(tmp_path: Path) -> None:
+    ends: list[str] = []
+    way_in = entrance(tmp_path, [])
+    way_in.arrived(SimpleNamespace(peer=None, visit=None, end=ends.append))  # type: ignore[arg-type]
+    assert ends == ["client closed the connection"]
+    assert way_in.quotas.connections == 0

@@ -118,6 +118,9 @@ class Entrance:
 
     def arrived(self, link: Link) -> None:
         """Somebody has connected."""
+        if link.peer is None and not self._settings.listen.path:
+            link.end("client closed the connection")  # without an address it would pass for a client on a Unix socket
+            return
         address, port = _peer(link.peer)
         visit = link.visit = Visit(address, port)
         self.quotas.connections += 1
