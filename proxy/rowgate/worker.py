@@ -376,7 +376,7 @@ class Worker:
             link.session.judged_by(self.evaluator.judge_for(_known(link.visit.subject)))
 
     def _still_admits(self, link: Link) -> bool:
-        """Find the client rule that the policy in force has for a client judged before; refuse it where there is none."""
+        """Find the client rule that the policy in force has for a client judged before; refuse it if there is none."""
         subject = _known(link.visit.subject)
         rule = self.snapshot.client_for(subject.user, subject.database, subject.source)
         plain_text = not link.is_encrypted and subject.source is not None
