@@ -36,7 +36,7 @@ from rowgate.session.reception import Reception
 from rowgate.settings import Settings
 from rowgate.subject import Subject
 from rowgate.visit import Visit
-from rowgate.wire.startup import Startup, negotiation, startup_packet
+from rowgate.wire.startup import MAX_NAME, Startup, negotiation, startup_packet
 
 # What a client hears that failed to prove who it is: PostgreSQL's own words, whatever the reason was.
 NOT_PROVEN: Final = "28P01"
@@ -118,6 +118,9 @@ class Entrance:
 
     def arrived(self, link: Link) -> None:
         """Somebody has connected."""
+        if link.peer is None and not self._settings.listen.path:
+            link.end("client closed the connection")  # without an address it would pass for a client on a Unix socket
+            return
         address, port = _peer(link.peer)
         visit = link.visit = Visit(address, port)
         self.quotas.connections += 1
@@ -132,11 +135,12 @@ class Entrance:
             return
         link.receive(Reception(tls=self._tls is not None, header=balanced))
 
-    def tls_for(self, link: Link) -> Tls:  # noqa: ARG002 - the owner's interface
+    def tls_for(self, link: Link) -> Tls:
         """Return the server's side of a handshake."""
         if self._tls is None:
             raise TlsError("no certificate is set up")
-        return Tls(self._tls[0], server_side=True)
+        context, link.visit.binding = self._tls
+        return Tls(context, server_side=True)
 
     def startup_wanted(self, link: Link, startup: Startup) -> None:
         """Take a start-up packet; it is judged when its turn has come."""
@@ -184,9 +188,9 @@ class Entrance:
         visit.servers = self._servers[visit.route.upstream]
         if self._settings.auth is None:
             link.admit(Admission(None, self._key_maker(link)))
-            self._spawn(self._connect(link, None))
+            self._spawn(_closed_by_failure(link, self._connect(link, None)))
         else:
-            self._spawn(self._challenge(link, self._settings.auth))
+            self._spawn(_closed_by_failure(link, self._challenge(link, self._settings.auth)))
 
     def authenticated(self, link: Link, outcome: Proven | Failed) -> None:
         """The client has answered."""
@@ -197,7 +201,7 @@ class Entrance:
             user = link.visit.subject.user
             self.refuse(link, NOT_PROVEN, f'password authentication failed for user "{user}"', outcome.reason)
             return
-        self._spawn(self._connect(link, outcome))
+        self._spawn(_closed_by_failure(link, self._connect(link, outcome)))
 
     def server_refused(self, link: Link, sqlstate: str) -> None:
         """The server has refused the session: tell the operator where the fault is the proxy's own log-in."""
@@ -314,7 +318,7 @@ class Entrance:
             secret,
             nonce=secrets.token_bytes(NONCE_OCTETS),
             salt=secrets.token_bytes(SALT_OCTETS),
-            binding=self._tls[1] if encrypted and self._tls is not None else None,
+            binding=visit.binding if encrypted else None,
             encrypted=encrypted or visit.source is None,
             verifiers=self._credentials.verifiers,
         )
@@ -367,8 +371,7 @@ class Entrance:
             return startup.packet
         parameters = dict(startup.parameters) | {"user": user, "database": route.database}
         if self._settings.application_name_add_host:
-            name = parameters.get("application_name", "app")
-            parameters["application_name"] = f"{name} - {source_text(visit.source)}:{visit.port}"
+            parameters["application_name"] = _with_source(parameters.get("application_name", "app"), visit)
         if terminated:
             parameters = {name: value for name, value in parameters.items() if not name.startswith("_pq_.")}
         return startup_packet(parameters, 0 if terminated else startup.minor)
@@ -383,6 +386,14 @@ class Entrance:
 
     def _reload_logins(self) -> None:
         self._logins = _logins(self._settings)
+
+
+async def _closed_by_failure(link: Link, work: Coroutine[Any, Any, None]) -> None:
+    """Do what a link waits for; whatever is raised ends the link in words, instead of a task that nobody asks."""
+    try:
+        await work
+    except Exception as problem:  # noqa: BLE001 - whatever it is, the client must not wait for it
+        link.fail(problem)
 
 
 def _listener_tls(settings: Settings) -> tuple[Any, bytes | None] | None:
@@ -406,6 +417,14 @@ def _logins(settings: Settings) -> Mapping[str, Proven]:
                 raise ValueError(f"{route.password_file}: empty: expected one line, the password of {route.user!r}")
             found[name] = Proven(keys=None, md5=None, password=password)
     return found
+
+
+def _with_source(application: str, visit: Visit) -> str:
+    """Return an application's name with the client's address behind it, which stays whole whatever the client says."""
+    address = f" - {source_text(visit.source)}:{visit.port}"
+    # As the server before 16 has it; a later one makes four characters of each that is not ASCII (\xc3), and cuts then.
+    name = "".join(character if " " <= character <= "~" else "?" for character in application)
+    return name[: MAX_NAME - len(address)] + address
 
 
 def _peer(peer: Any) -> tuple[Source, int]:

@@ -22,6 +22,8 @@ class Visit:
     port: int = 0
     counted_as: str | None = None
     """The source network whose connections this is one of."""
+    binding: bytes | None = None
+    """What SCRAM can be bound to: the certificate of this connection's handshake, whichever is in force since."""
     startup: Startup | None = None
     policy: str = ""
     """The version of the policy that the start-up was judged by."""

@@ -264,16 +264,15 @@ class Worker:
         visit: Visit = link.visit
         if visit.subject is None:
             return
-        visit.database = await self.databases.of(visit.subject.database)
-        if link.closed:
-            return
         try:
-            link.establish(self._session(link, visit, admission))
-            if visit.policy != self.snapshot.version:  # changed since the client was judged
-                self._judge_again(link)
+            visit.database = await self.databases.of(visit.subject.database)
+            if link.closed:
+                return
+            # The policy may have changed since the client was judged. What it has sent ahead runs once established.
+            if visit.policy == self.snapshot.version or self._still_admits(link):
+                link.establish(self._session(link, visit, admission))
         except Exception as problem:  # noqa: BLE001 - whatever it is, the session must not begin
-            self.failed(link, problem)
-            link.end("failed")
+            link.fail(problem)
 
     def _session(self, link: Link, visit: Visit, admission: Admission) -> Session:
         subject = _known(visit.subject)
@@ -304,6 +303,10 @@ class Worker:
         visit: Visit = link.visit
         if visit.servers is not None and visit.address is not None:
             visit.servers.failed(visit.address)
+        if link.session is None:
+            self.bus.emit(
+                happened.ServerUnreachable(upstream=str(visit.address), error="it closed a connection during start-up")
+            )
 
     def carry_out(self, link: Link, command: CancelStatement | EndSession | Report) -> None:
         """Do what a session asks for."""
@@ -359,8 +362,12 @@ class Worker:
         return link
 
     async def _cancel(self, link: Link) -> None:
-        await self.cancels.cancel(link)
-        link.cancel_finished()
+        try:
+            await self.cancels.cancel(link)
+        except Exception as problem:  # noqa: BLE001 - nobody knows what it may still hit: nothing may follow it
+            link.fail(problem)
+        else:
+            link.cancel_finished()
 
     async def _pass_cancel(self, link: Link, target: Link) -> None:
         await self.cancels.pass_on(target)
@@ -371,8 +378,11 @@ class Worker:
 
     def _judge_again(self, link: Link) -> None:
         """Put a live session under the policy in force; one that no rule admits any more ends."""
-        if link.session is None:
-            return
+        if link.session is not None and self._still_admits(link):
+            link.session.judged_by(self.evaluator.judge_for(_known(link.visit.subject)))
+
+    def _still_admits(self, link: Link) -> bool:
+        """Find the client rule that the policy in force has for a client judged before; refuse it if there is none."""
         subject = _known(link.visit.subject)
         rule = self.snapshot.client_for(subject.user, subject.database, subject.source)
         plain_text = not link.is_encrypted and subject.source is not None
@@ -382,14 +392,13 @@ class Worker:
             # At once: in a transaction, or in the middle of a result, it would go on under no client's limits.
             message = denial.fatal(ADMIN_SHUTDOWN, "no client rule of the policy admits this session any more")
             link.refuse(message, "no longer admitted")
-            return
+            return False
         client = rule.name if rule is not None else None
         if client != subject.client:
-            subject = Subject(
+            link.visit.subject = Subject(
                 subject.session, subject.user, subject.database, subject.source, client, subject.application
             )
-            link.visit.subject = subject
-        link.session.judged_by(self.evaluator.judge_for(subject))
+        return True
 
     def _refuses_unmatched(self) -> bool:
         return self.snapshot.unmatched_clients == "refuse" and self.snapshot.mode is Mode.ENFORCE

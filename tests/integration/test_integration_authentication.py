@@ -18,6 +18,7 @@ import pytest
 from support.certificates import Authority, Identity
 from support.debian_postgres import DebianPostgres
 from support.proxy import Proxy
+from support.raw_client import RawClient, errors_of, message_of, query, startup, text_of, types_of
 
 PASSWORD = "pass word"
 ADMIT = "version: 1\nmode: enforce\nunmatched_clients: admit\n"
@@ -192,6 +193,29 @@ def test_a_verifier_that_is_not_the_servers_is_told_to_the_operator(tmp_path: Pa
         with pytest.raises(psycopg.OperationalError):
             connect(proxy, "scram_user", "another word")
         until(lambda: bool(events(proxy, "ServerLoginFailed")))
+
+
+def test_a_policy_that_changes_during_authentication_binds_what_is_sent_with_the_password(
+    tmp_path: Path, server: DebianPostgres
+) -> None:
+    server.execute("create table marks (n int)", "grant all on marks to public")
+    file = put(tmp_path / "users.txt", f'"stranger" "{PASSWORD}"\n')
+    upstream = server.url("").replace("//@", "//")
+    with (
+        Proxy(tmp_path, upstream, ADMIT, "--auth=md5", f"--auth-file={file}") as proxy,
+        RawClient(proxy.port) as client,
+    ):
+        client.send(startup({"user": "stranger", "database": "postgres"}))
+        salt = client.read().body[4:8]
+        proxy.reload("version: 1\nmode: enforce\nclients:\n  - {name: others, user: [somebody]}\n")
+        until(lambda: len(events(proxy, "PolicyLoaded")) > 1)
+        inner = hashlib.md5(f"{PASSWORD}stranger".encode()).hexdigest()  # noqa: S324 - the protocol's own
+        answer = "md5" + hashlib.md5(inner.encode() + salt).hexdigest()  # noqa: S324
+        client.send(message_of("p", text_of(answer)), query("insert into marks values (1)"))
+        said = client.rest()
+        assert [error["C"] for error in errors_of(said)] == ["57P01"]
+        assert "Z" not in types_of(said)
+    assert server.execute("select count(*) from marks").strip() == "0"
 
 
 def test_the_users_file_is_read_again_and_a_mistake_in_it_changes_nothing(

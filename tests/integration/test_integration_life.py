@@ -4,6 +4,7 @@ import signal
 import socket
 import struct
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -217,6 +218,23 @@ def test_a_server_that_cannot_be_reached(room: Path) -> None:
         assert refused.value.fields["C"] == "08001"
         assert "cannot be reached" in refused.value.fields["M"]
         assert "ServerUnreachable" in proxy.events()
+
+
+def test_a_server_that_goes_during_start_up_is_no_wrong_password(room: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def vanishing() -> None:
+            peer, _ = listening.accept()
+            with peer:
+                peer.recv(8)
+
+        threading.Thread(target=vanishing, daemon=True).start()
+        upstream = f"postgresql://127.0.0.1:{listening.getsockname()[1]}?sslmode=disable"
+        with Proxy(room, upstream, OPEN) as proxy, RawClient(proxy.port) as client:
+            with pytest.raises(ServerError) as refused:
+                client.start()
+            assert refused.value.fields["C"] == "08006"  # a driver tries again; of a 28000 it would not
+            assert "ServerUnreachable" in proxy.events()
 
 
 def test_a_server_that_stops_in_mid_result(room: Path) -> None:

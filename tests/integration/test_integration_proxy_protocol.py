@@ -18,7 +18,7 @@ import pytest
 from rowgate.bench.systems import executable
 from rowgate.demo.postgres import ThrowawayPostgres, free_port
 from support.proxy import Proxy
-from support.raw_client import startup
+from support.raw_client import RawClient, rows_of, startup
 from support.replicas import wait_until
 
 # Every address of 127.0.0.0/8 is this machine's own.
@@ -141,6 +141,18 @@ def test_the_clients_own_address_is_what_counts(
     for who, user in users.items():
         assert {event["source"] for event in events(proxy, "SessionOpened") if event["user"] == user} == {who}
         assert {entry["source"] for entry in journal(proxy) if entry["user"] == user} == {who}
+
+
+def test_a_long_application_name_does_not_push_the_address_out(postgres: ThrowawayPostgres, tmp_path: Path) -> None:
+    config = tmp_path / "rowgate.toml"
+    config.write_text("application_name_add_host = true\n")
+    claimed = "é" * 15 + " - 10.0.0.1:5432" + "x" * 40
+    with Proxy(tmp_path, postgres.url(), POLICY, f"--config={config}") as proxy, RawClient(proxy.port) as client:
+        own_port = client._socket.getsockname()[1]
+        client.start(application_name=claimed)
+        [(name,)] = rows_of(client.query("select application_name from pg_stat_activity where pid = pg_backend_pid()"))
+        assert name is not None
+        assert name.endswith(f" - 127.0.0.1:{own_port}".encode())
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -1,5 +1,6 @@
 """TLS on both sides, with a real libpq and a server built with OpenSSL; SCRAM through it, relayed and terminated."""
 
+import hashlib
 import json
 import socket
 import ssl
@@ -11,11 +12,13 @@ from typing import Any
 
 import psycopg
 import pytest
+from scramp import ScramClient
 
 from rowgate.demo.postgres import ThrowawayPostgres
 from support.certificates import Authority, Identity
 from support.debian_postgres import DebianPostgres
 from support.proxy import Proxy
+from support.raw_client import message_of, startup, text_of
 
 PASSWORD = "a secret word"
 ADMIT = "version: 1\nmode: enforce\nunmatched_clients: admit\n"
@@ -248,6 +251,39 @@ def test_certificates_are_read_again_and_no_session_is_dropped(
         proxy.reload()
         _until(lambda: _shown(proxy) == second.der)
         assert session.execute("select 1").fetchone() == (1,)
+
+
+def test_scram_is_bound_to_the_certificate_that_was_shown(tmp_path: Path, authority: Authority) -> None:
+    first, second = (authority.server("127.0.0.1", name="proxy") for _ in range(2))
+    certificate, key = tmp_path / "now.pem", tmp_path / "now.key"
+    _put(first, certificate, key)
+    users = tmp_path / "users.txt"
+    users.touch(mode=0o600)
+    users.write_text(f'"kim" "{PASSWORD}"\n')
+    options = (f"--tls-certificate={certificate}", f"--tls-key={key}", "--auth=scram-sha-256", f"--auth-file={users}")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    with (
+        Proxy(tmp_path, "postgresql://127.0.0.1:1", ADMIT, *options) as proxy,
+        socket.create_connection(("127.0.0.1", proxy.port), timeout=10) as plain,
+    ):
+        plain.sendall(SSL_REQUEST)
+        assert plain.recv(1) == b"S"
+        with context.wrap_socket(plain) as client:
+            _put(second, certificate, key)
+            proxy.reload()
+            _until(lambda: _shown(proxy) == second.der)
+            client.sendall(startup({"user": "kim", "database": "postgres"}))
+            assert b"SCRAM-SHA-256-PLUS" in client.recv(4096)
+            binding = ("tls-server-end-point", hashlib.sha256(first.der).digest())
+            exchange = ScramClient(["SCRAM-SHA-256-PLUS"], "kim", PASSWORD, channel_binding=binding)
+            hello = exchange.get_client_first().encode()
+            client.sendall(message_of("p", text_of("SCRAM-SHA-256-PLUS") + struct.pack("!I", len(hello)) + hello))
+            exchange.set_server_first(client.recv(4096)[9:].decode())
+            client.sendall(message_of("p", exchange.get_client_final().encode()))
+            final = client.recv(4096)
+            exchange.set_server_final(final[9 : 1 + int.from_bytes(final[1:5], "big")].decode())
 
 
 @pytest.mark.parametrize("behind", [b"x", b"\x16\x03\x01", struct.pack("!II", 9, 3 << 16) + b"\0"])

@@ -17,7 +17,7 @@ from rowgate.session.admission import MAX_AUTHENTICATION, Admission, LoginError
 from rowgate.session.commands import CancelStatement, EndSession, Report
 from rowgate.session.denial import fatal
 from rowgate.session.reception import Reception, TlsBegun, refusal
-from rowgate.session.session import Session
+from rowgate.session.session import CONNECTION_FAILURE, Session
 from rowgate.wire.startup import CancelRequest, Startup, StartupError
 
 # Bytes a transport keeps for a peer that does not read before the other side is paused.
@@ -473,8 +473,12 @@ class Link:
     def _server_lost_early(self) -> None:
         if self.admission is None or self.admission.refused:
             self.end("server closed the connection")
-        else:
-            self.owner.login_failed(self, "the server closed the connection during start-up")
+            return
+        self.owner.server_vanished(self)
+        self.refuse(
+            fatal(CONNECTION_FAILURE, "the server closed the connection unexpectedly during start-up"),
+            "server closed the connection during start-up",
+        )
 
     def _close(self, transport: asyncio.Transport | None, outlet: Outlet | None) -> None:
         if transport is None or outlet is None or transport.is_closing():
