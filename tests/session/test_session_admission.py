@@ -48,7 +48,7 @@ def test_answers_that_no_server_takes_do_not_pile_up() -> None:
     admission = relayed()
     answers = m.message("p", b"x" * 60_000) * 100
     with pytest.raises(StartupError, match="authentication messages"):
-        admission.from_client(answer * 100)
+        admission.from_client(answers)
     assert sum(map(len, admission.to_server)) <= MAX_RELAYED
 
 
