@@ -5,13 +5,14 @@ import random
 import secrets
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
 from functools import partial
 from ipaddress import ip_address
 from typing import Any, Final
 
 from rowgate.authentication.backend import ServerExchange
 from rowgate.authentication.frontend import ClientExchange, Failed, Method, Proven
-from rowgate.authentication.userlist import UserlistError
+from rowgate.authentication.userlist import UserlistError, read_private
 from rowgate.clock import Clock
 from rowgate.events import event as happened
 from rowgate.events.event import Event
@@ -31,7 +32,7 @@ from rowgate.network.tls_context import certificate_binding, listener_context
 from rowgate.policy.snapshot import Mode, Snapshot, plain
 from rowgate.reporting import source_text
 from rowgate.session import denial
-from rowgate.session.admission import Admission
+from rowgate.session.admission import Admission, Ends, Greeting
 from rowgate.session.reception import Reception
 from rowgate.settings import Settings
 from rowgate.subject import Subject
@@ -244,10 +245,14 @@ class Entrance:
     def log_in(self, link: Link) -> bool:
         """Count an authenticated user's session; refuse it where the user has too many."""
         visit: Visit = link.visit
+        if self.quotas.sessions >= self._settings.max_sessions:
+            self.refuse(link, TOO_MANY_CONNECTIONS, f"more than {self._settings.max_sessions} sessions")
+            return False
         if visit.subject is None or not self.quotas.log_in(visit.subject.user):
             self.refuse(link, TOO_MANY_CONNECTIONS, "too many connections of this user")
             return False
         visit.logged_in = True
+        self._keep_keys(link)
         return True
 
     def source_of(self, link: Link) -> Source:
@@ -285,14 +290,18 @@ class Entrance:
             return NOT_SUPPORTED, "replication connections are not relayed: connect to the server directly"
         if self.closed:
             return CANNOT_CONNECT_NOW, "the proxy is shutting down"
-        if self.quotas.connections > self._settings.max_sessions:
+        if self.quotas.sessions >= self._settings.max_sessions:
             return TOO_MANY_CONNECTIONS, f"more than {self._settings.max_sessions} sessions"
-        if rule is None and enforced and policy.unmatched_clients == "refuse":
-            return INVALID_AUTHORISATION, f"no client rule of the policy admits user {startup.user!r} from here"
-        if rule is not None and rule.requires_tls and visit.source is not None and not link.is_encrypted:
+        if visit.counted_as is not None and not self.quotas.may_start(visit.counted_as):
+            return TOO_MANY_CONNECTIONS, "too many connections from this address"
+        reason = ""
+        if rule is None and policy.unmatched_clients == "refuse":
+            reason = f"no client rule of the policy admits user {startup.user!r} from here"
+        elif rule is not None and rule.requires_tls and visit.source is not None and not link.is_encrypted:
             reason = f"client rule {rule.name!r} requires TLS: connect with sslmode=require or higher"
-            if enforced:
-                return INVALID_AUTHORISATION, reason
+        if reason and enforced:
+            return INVALID_AUTHORISATION, reason
+        if reason:
             self._emit(happened.WouldHaveRefused(user=startup.user, source=source_text(visit.source), reason=reason))
         return None
 
@@ -359,7 +368,14 @@ class Entrance:
             nonce = secrets.token_bytes(NONCE_OCTETS)
             private = connected.tls is not None or bool(connected.address.path)
             link.admission.log_in(ServerExchange(user, shown, nonce=nonce, binding=binding, private=private))
-        link.connect(connected, self._packet(visit, user, terminated=proven is not None))
+        ends = Ends(
+            client_encrypted=link.is_encrypted,
+            client_local=visit.source is None,
+            server_encrypted=connected.tls is not None,
+            shows_certificate=connected.tls is not None and visit.route.upstream.tls.certificate is not None,
+            own_login=bool(visit.route.user),
+        )
+        link.connect(connected, self._packet(visit, user, terminated=proven is not None), ends)
 
     def _packet(self, visit: Visit, user: str, *, terminated: bool) -> bytes:
         """Return the start-up packet for the server: the client's own, unless something of it has to be another."""
@@ -379,7 +395,21 @@ class Entrance:
     def _key_maker(self, link: Link) -> Callable[[int, bytes], bytes]:
         startup = link.visit.startup
         own_long = self._settings.auth is not None and startup.minor >= LONG_KEYS_MINOR
-        return lambda process, key: self._cancels.key_for(process, key, own_long=own_long)
+
+        def make(process: int, key: bytes) -> bytes:
+            told = self._cancels.key_for(process, key, own_long=own_long)
+            self._cancels.add(link, Greeting(process, key, told))
+            return told
+
+        return make
+
+    def _keep_keys(self, link: Link) -> None:
+        """Keep what a log-in of the proxy's own has derived from its password, which takes milliseconds."""
+        route = link.visit.route
+        login = link.admission.login if link.admission is not None else None
+        if route.user and login is not None and login.keys is not None:
+            database = link.visit.subject.database
+            self._logins = {**self._logins, database: replace(self._logins[database], keys=login.keys)}
 
     def _reload_certificate(self) -> None:
         self._tls = _listener_tls(self._settings)
@@ -412,9 +442,9 @@ def _logins(settings: Settings) -> Mapping[str, Proven]:
     found: dict[str, Proven] = {}
     for name, route in settings.databases.items():
         if route.password_file is not None:
-            password = route.password_file.read_text().rstrip("\r\n")
-            if not password:
-                raise ValueError(f"{route.password_file}: empty: expected one line, the password of {route.user!r}")
+            password = read_private(route.password_file).rstrip("\n")
+            if not password or "\n" in password:
+                raise ValueError(f"{route.password_file}: expected one line, the password of {route.user!r}")
             found[name] = Proven(keys=None, md5=None, password=password)
     return found
 

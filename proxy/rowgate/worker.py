@@ -248,11 +248,10 @@ class Worker:
     def cancel_wanted(self, link: Link, request: CancelRequest) -> None:
         """Pass a client's cancel to the session it names; one that names none is dropped, as the server does."""
         target = self.cancels.target(request, self.entrance.source_of(link))
-        if target is None or target.session is None:
+        if target is None:
             link.end("cancel request for no session")
             return
-        target.session.user_cancelled(self.clock.monotonic())
-        target.pump()
+        target.user_cancelled()
         self._spawn(self._pass_cancel(link, target))
 
     def admitted(self, link: Link, admission: Admission) -> None:
@@ -270,11 +269,11 @@ class Worker:
                 return
             # The policy may have changed since the client was judged. What it has sent ahead runs once established.
             if visit.policy == self.snapshot.version or self._still_admits(link):
-                link.establish(self._session(link, visit, admission))
+                link.establish(self._session(visit, admission))
         except Exception as problem:  # noqa: BLE001 - whatever it is, the session must not begin
             link.fail(problem)
 
-    def _session(self, link: Link, visit: Visit, admission: Admission) -> Session:
+    def _session(self, visit: Visit, admission: Admission) -> Session:
         subject = _known(visit.subject)
         facts = {
             "session": subject.session,
@@ -291,10 +290,8 @@ class Worker:
         session.conversation.transaction = admission.transaction
         for name, value in admission.parameters.items():
             session.conversation.set_parameter(name, value)
-        visit.greeting = admission.greeting
         visit.opened = self.clock.monotonic()
         visit.startup = None  # of no more use, and there are many sessions
-        self.cancels.add(link)
         self.bus.emit(happened.SessionOpened(**who(subject), application=subject.application or None))
         return session
 
@@ -319,7 +316,7 @@ class Worker:
 
     def startup_expired(self, link: Link) -> None:
         """End a connection that has not become a session in time."""
-        link.refuse(denial.fatal("08006", "the start-up took too long"), "start-up took too long")
+        self.entrance.refuse(link, "08006", "the start-up took too long")
 
     def failed(self, link: Link, problem: Exception) -> None:
         """Our own code has raised."""
@@ -338,9 +335,11 @@ class Worker:
         self._drained.set()
         self.entrance.left(link)
         visit: Visit | None = link.visit
-        if visit is None or not visit.opened:
+        if visit is None:
             return
         self.cancels.remove(link)
+        if not visit.opened:
+            return
         if link.session is None:  # its greeting was over the limit
             return
         self.bus.emit(

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from rowgate.demo.postgres import ThrowawayPostgres
+from rowgate.network.quotas import SPARE
 from rowgate.wire.startup import cancel_packet
 from support.proxy import Proxy
 from support.raw_client import (
@@ -86,11 +87,17 @@ def _may_start(proxy: Proxy, user: str) -> bool:
 
 def test_a_source_has_so_many_connections_those_that_say_nothing_included(served: Callable[..., Proxy]) -> None:
     with served(max_sessions_per_source=3) as proxy, ExitStack() as open_:
-        for _ in range(3):
+        client = open_.enter_context(RawClient(proxy.port)).start()
+        for _ in range(2):
             open_.enter_context(socket.create_connection(("127.0.0.1", proxy.port)))
-        with RawClient(proxy.port) as client:
-            (error,) = errors_of(client.rest())
-        assert error["C"] == "53300"
+        assert refused(proxy.port)["C"] == "53300"
+        client.send(query("select pg_sleep(30)"))
+        client.cancel()  # which takes a connection, too
+        assert [error["C"] for error in errors_of(client.ready())] == ["57014"]
+        for _ in range(SPARE):
+            open_.enter_context(socket.create_connection(("127.0.0.1", proxy.port)))
+        with RawClient(proxy.port) as late:
+            assert [error["C"] for error in errors_of(late.rest())] == ["53300"]  # before a word
         open_.close()
         ends(lambda: _may_start(proxy, "postgres"))
 

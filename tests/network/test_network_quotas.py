@@ -1,13 +1,18 @@
 from ipaddress import ip_address
 
-from rowgate.network.quotas import PENDING, Quotas, network_of
+from rowgate.network.quotas import PENDING, SPARE, Quotas, network_of
 
 
 def test_a_source_has_so_many_connections_and_gets_room_when_one_ends() -> None:
     quotas = Quotas(100, 0, 2)
     source = ip_address("203.0.113.9")
-    keys = [quotas.enter(source) for _ in range(3)]
-    assert keys == ["203.0.113.9", "203.0.113.9", None]
+    may_start = []
+    for _ in range(2 + SPARE):
+        key = quotas.enter(source)
+        assert key == "203.0.113.9"
+        may_start.append(quotas.may_start(key))
+    assert may_start == [True, True] + [False] * SPARE  # which can still cancel
+    assert quotas.enter(source) is None
     assert quotas.enter(ip_address("203.0.113.10")) is not None
     quotas.leave("203.0.113.9")
     assert quotas.enter(source) is not None
@@ -16,14 +21,18 @@ def test_a_source_has_so_many_connections_and_gets_room_when_one_ends() -> None:
 def test_an_ipv6_client_counts_by_its_64() -> None:
     assert network_of(ip_address("2001:db8:1:2:3::4")) == "2001:db8:1:2::/64"
     quotas = Quotas(100, 0, 1)
-    assert quotas.enter(ip_address("2001:db8:1:2::1")) is not None
-    assert quotas.enter(ip_address("2001:db8:1:2:ffff::1")) is None
-    assert quotas.enter(ip_address("2001:db8:1:3::1")) is not None
+    started = []
+    for text in ("2001:db8:1:2::1", "2001:db8:1:2:ffff::1", "2001:db8:1:3::1"):
+        key = quotas.enter(ip_address(text))
+        assert key is not None
+        started.append(quotas.may_start(key))
+    assert started == [True, False, True]
 
 
 def test_unix_sockets_have_no_source_to_run_out_of() -> None:
     quotas = Quotas(100, 0, 1)
-    assert [quotas.enter(None) for _ in range(3)] == ["local"] * 3
+    assert [quotas.enter(None) for _ in range(9)] == ["local"] * 9
+    assert quotas.may_start("local")
 
 
 def test_a_user_has_so_many_sessions() -> None:

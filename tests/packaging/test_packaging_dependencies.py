@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[2]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LOCKS = sorted(ROOT.glob("requirements*.lock"))
-PIN = re.compile(r"^([a-z0-9-]+(?:\[[a-z,-]+\])?)==(\S+) \\$", re.MULTILINE)
+PIN = re.compile(r"^([a-z0-9][^=\s]*)==([^\s;\\]+)(?: ; [^\\]+)? \\$", re.MULTILINE)
 
 
 def named(requirements: list[str]) -> set[str]:

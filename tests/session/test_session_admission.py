@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rowgate.session.admission import MAX_RELAYED, Admission
+from rowgate.session.admission import MAX_RELAYED, Admission, Ends, LoginError
 from rowgate.wire.startup import StartupError
 from support import core_messages as m
 from support.playbook import chunked
@@ -12,6 +12,7 @@ from support.playbook import chunked
 AUTH_OK = m.message("R", b"\0\0\0\0")
 SASL = m.message("R", struct.pack("!I", 10) + b"SCRAM-SHA-256\0\0")
 SASL_BOTH = m.message("R", struct.pack("!I", 10) + b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0")
+PASSWORD = m.message("p", b"secret\0")
 KEY = m.message("K", struct.pack("!I", 77) + b"k" * 32)
 
 
@@ -73,7 +74,7 @@ def test_channel_binding_is_withdrawn_because_its_connection_ends_here() -> None
 @pytest.mark.parametrize("request_", [SASL, SASL_BOTH])
 def test_scram_is_not_relayed_between_two_encrypted_connections(request_: bytes) -> None:
     admission = relayed()
-    admission.both_encrypted = True
+    admission.ends = Ends(client_encrypted=True, server_encrypted=True)
     with pytest.raises(StartupError, match="set auth and auth_file or auth_query"):
         admission.from_server(request_)
 
@@ -92,3 +93,46 @@ def test_the_servers_refusal_is_told_and_noted() -> None:
     admission.from_server(refused)
     assert admission.to_client == [refused]
     assert admission.refused == "28000"
+
+
+PASSWORD_WANTED = m.message("R", struct.pack("!I", 3))
+
+
+def test_a_password_that_crosses_the_network_in_the_clear_is_not_asked_for_on_behalf_of_an_encrypting_server() -> None:
+    admission = relayed()
+    admission.ends = Ends(server_encrypted=True)
+    with pytest.raises(StartupError, match="needs TLS: use sslmode=require"):
+        admission.from_server(PASSWORD_WANTED)
+    assert admission.to_client == []
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [Ends(), Ends(client_encrypted=True, server_encrypted=True), Ends(client_local=True, server_encrypted=True)],
+)
+def test_a_password_is_asked_for_where_the_client_is_no_worse_protected_than_the_server(ends: Ends) -> None:
+    admission = relayed()
+    admission.ends = ends
+    admission.from_server(PASSWORD_WANTED)
+    assert admission.to_client == [PASSWORD_WANTED]
+
+
+def test_nobody_is_let_in_by_the_proxys_own_certificate() -> None:
+    admission = relayed()
+    admission.ends = Ends(server_encrypted=True, shows_certificate=True)
+    with pytest.raises(LoginError, match="has proven nothing"):
+        admission.from_server(AUTH_OK)
+    asked = relayed()
+    asked.ends = admission.ends
+    asked.from_server(SASL)
+    asked.from_client(PASSWORD)
+    asked.from_server(AUTH_OK + m.ready())
+    assert asked.established
+
+
+def test_what_the_server_says_of_the_proxys_own_login_is_not_the_clients_to_know() -> None:
+    admission = relayed()
+    admission.ends = Ends(own_login=True)
+    with pytest.raises(LoginError, match="28P01"):
+        admission.from_server(m.error("28P01", 'password authentication failed for user "service"'))
+    assert admission.to_client == []

@@ -36,7 +36,7 @@ def load_users(path: Path) -> Mapping[str, Secret]:
     """
     users: dict[str, Secret] = {}
     problems: list[str] = []
-    for number, line in enumerate(_read(path).split("\n"), 1):
+    for number, line in enumerate(read_private(path).split("\n"), 1):
         if not line.strip() or line.lstrip()[0] in ";#":
             continue
         problem = _add(line, users)
@@ -65,7 +65,13 @@ def _add(line: str, users: dict[str, Secret]) -> str:
     return ""
 
 
-def _read(path: Path) -> str:
+def read_private(path: Path) -> str:
+    """Return the text of a file that holds secrets, with Unix line ends.
+
+    Raises:
+        UserlistError: it cannot be read, others may read it, it is too long, or not UTF-8.
+
+    """
     try:
         with path.open("rb") as file:
             if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & stat.S_IRWXO:

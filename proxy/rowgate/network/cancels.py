@@ -13,6 +13,7 @@ from rowgate.clock import Clock
 from rowgate.network.dialler import DialError
 from rowgate.network.link import Link
 from rowgate.network.quotas import Source, network_of
+from rowgate.session.admission import Greeting
 from rowgate.wire.startup import CancelRequest, cancel_packet
 
 # Cancel requests of clients on their way to servers at once; a flood of them costs a server no more.
@@ -48,11 +49,10 @@ class Cancels:
             mine = secrets.token_bytes(length)
         return mine
 
-    def add(self, link: Link) -> None:
-        """A session has begun."""
-        greeting = link.visit.greeting
-        if greeting.key:
-            self._sessions[greeting.process, greeting.client_key] = link
+    def add(self, link: Link, greeting: Greeting) -> None:
+        """The server has told a client's key; it can cancel once it has a session."""
+        link.visit.greeting = greeting
+        self._sessions[greeting.process, greeting.client_key] = link
 
     def remove(self, link: Link) -> None:
         """A session has ended."""

@@ -64,6 +64,7 @@ class Dialler:
             preparing.abandon()
             raise DialError(f"{address} did not answer within {seconds:g} s") from None
         except OSError as problem:
+            preparing.abandon()
             raise DialError(f"{address}: {problem.strerror or problem}") from None
         except UnicodeError as problem:
             raise DialError(f"{address}: no name that a host can have: {problem}") from None

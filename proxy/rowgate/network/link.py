@@ -13,7 +13,7 @@ from rowgate.authentication.frontend import Failed, Proven
 from rowgate.network.dialler import Connected
 from rowgate.network.outlet import Outlet
 from rowgate.network.tls import Tls, TlsError
-from rowgate.session.admission import MAX_AUTHENTICATION, Admission, LoginError
+from rowgate.session.admission import MAX_AUTHENTICATION, Admission, Ends, LoginError
 from rowgate.session.commands import CancelStatement, EndSession, Report
 from rowgate.session.denial import fatal
 from rowgate.session.reception import Reception, TlsBegun, refusal
@@ -245,6 +245,16 @@ class Link:
         for command in commands:
             self.owner.carry_out(self, command)
 
+    def user_cancelled(self) -> None:
+        """The client cancels, on another connection."""
+        if self.session is None or self.closed:
+            return
+        try:
+            self.session.user_cancelled(monotonic())
+            self.pump()
+        except Exception as problem:  # noqa: BLE001 - whatever it is, this session must not go on
+            self.fail(problem)
+
     def cancel_finished(self) -> None:
         """The cancel this session asked for is over."""
         if self.session is None or self.closed:
@@ -346,7 +356,7 @@ class Link:
             self.authenticated = True
             self.owner.authenticated(self, outcome)
 
-    def connect(self, connected: Connected, packet: bytes) -> None:
+    def connect(self, connected: Connected, packet: bytes, ends: Ends) -> None:
         """Take the server's connection, and send it the start-up packet."""
         transport = connected.transport
         if self.closed or self.admission is None:
@@ -357,7 +367,7 @@ class Link:
         self._to_server = Outlet(transport, connected.tls)
         transport.set_write_buffer_limits(high=WRITE_HIGH)
         transport.set_protocol(ServerSide(self))
-        self.admission.both_encrypted = self._server_tls is not None and self._client_tls is not None
+        self.admission.ends = ends
         self.admission.to_server.insert(0, packet)
         self._pump_admission()
 

@@ -8,6 +8,9 @@ Source = IPv4Address | IPv6Address | None
 
 # Connections that are not sessions yet, beyond the sessions there may be: a burst's, and those that never say a word.
 PENDING: Final = 1_000
+# Connections of a source beyond the sessions it may have, so that it can still cancel what these run.
+SPARE: Final = 4
+LOCAL: Final = "local"
 # An IPv6 client owns its /64, and may use a new address of it each time.
 IPV6_PREFIX: Final = 64
 
@@ -24,6 +27,7 @@ class Quotas:
     of_user: int
     of_source: int
     connections: int = 0
+    sessions: int = 0
     _sources: dict[str, int] = field(default_factory=dict)
     _users: dict[str, int] = field(default_factory=dict)
 
@@ -32,13 +36,20 @@ class Quotas:
         return self.connections >= self.in_all + PENDING
 
     def enter(self, source: Source) -> str | None:
-        """Count a connection of ``source``; return what to ``leave`` by, None when it has too many."""
+        """Count a connection of ``source``; return what to ``leave`` by, None when it has too many to be listened to.
+
+        A few more are listened to than may become sessions (``may_start``): their clients could not cancel otherwise.
+        """
         key = network_of(source)
         count = self._sources.get(key, 0)
-        if self.of_source and count >= self.of_source and source is not None:
+        if self.of_source and count >= self.of_source + SPARE and source is not None:
             return None
         self._sources[key] = count + 1
         return key
+
+    def may_start(self, key: str) -> bool:
+        """Return whether a connection that has entered may become a session."""
+        return not self.of_source or key == LOCAL or self._sources.get(key, 0) <= self.of_source
 
     def leave(self, key: str) -> None:
         """A connection of the source has ended."""
@@ -50,17 +61,19 @@ class Quotas:
         if self.of_user and count >= self.of_user:
             return False
         self._users[user] = count + 1
+        self.sessions += 1
         return True
 
     def log_out(self, user: str) -> None:
         """A session of the user has ended."""
         _decrement(self._users, user)
+        self.sessions -= 1
 
 
 def network_of(source: Source) -> str:
     """Return the source network that an address counts for; ``local`` for a Unix socket."""
     if source is None:
-        return "local"
+        return LOCAL
     if isinstance(source, IPv6Address):
         return str(ip_network((int(source), IPV6_PREFIX), strict=False))
     return str(source)

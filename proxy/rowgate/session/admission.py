@@ -26,8 +26,11 @@ from rowgate.wire.types import (
 )
 
 AUTHENTICATION_OK: Final = struct.pack("!I", 0)
+AUTHENTICATION_PASSWORD: Final = struct.pack("!I", 3)
 AUTHENTICATION_SASL: Final = struct.pack("!I", 10)
 CHANNEL_BINDING: Final = b"-PLUS"
+# SQLSTATE class 28: invalid authorisation specification.
+AUTHORISATION_CLASS: Final = "28"
 # A password, md5 or SASL response; the server's own bound (PG_MAX_AUTH_TOKEN_LENGTH).
 MAX_AUTHENTICATION: Final = 65_535
 # Of all a client's answers that are relayed: GSSAPI takes a few tokens, everything else one or two short messages. They
@@ -53,11 +56,25 @@ class Greeting:
     client_key: bytes = b""
 
 
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """The two connections of a session: what may be relayed between them depends on how each is protected."""
+
+    client_encrypted: bool = False
+    client_local: bool = False
+    """A Unix socket, which is as good as TLS against listeners."""
+    server_encrypted: bool = False
+    shows_certificate: bool = False
+    """The server has been shown a certificate of the proxy's, by which it might let anybody in."""
+    own_login: bool = False
+    """The server's user is the proxy's own, and no business of the client's."""
+
+
 class Admission:
     """Authenticates and greets. Outputs as in a session; ``established`` once the server is ready for queries.
 
     ``exchange`` asks the client; None: the server does, relayed. ``key_for`` gives the cancel key that the client is
-    told in place of the server's. ``both_encrypted``: TLS ends here on both sides, where SCRAM cannot be relayed.
+    told in place of the server's. ``ends`` are known once the server is connected.
     """
 
     def __init__(self, exchange: ClientExchange | None, key_for: KeyMaker) -> None:
@@ -69,7 +86,7 @@ class Admission:
         # What the server says once it has let the client in; sent when the session has paid for it.
         self.held: list[bytes] = []
         self.established = False
-        self.both_encrypted = False
+        self.ends = Ends()
         self.transaction = IDLE
         self.refused = ""
         """The SQLSTATE with which the server refused."""
@@ -86,6 +103,11 @@ class Admission:
     def outcome(self) -> Proven | Failed | None:
         """What became of the client's authentication, None while it goes on, or where the server decides."""
         return self.exchange.outcome if self.exchange is not None else None
+
+    @property
+    def login(self) -> ServerExchange | None:
+        """The proxy's log-in at the server, None where the client's is relayed."""
+        return self._login
 
     def log_in(self, login: ServerExchange) -> None:
         """Answer the server's requests by what the client has proven, or by the proxy's own login."""
@@ -160,6 +182,8 @@ class Admission:
             self.refused = messages.error_fields(body).get("C", "")
             self.to_client += [held for held in self.held if held[0] != PARAMETER_STATUS]
             self.held.clear()
+            if self.ends.own_login and self.refused.startswith(AUTHORISATION_CLASS):
+                raise LoginError(f"the server refused it ({self.refused})")
         elif kind == BACKEND_KEY_DATA and len(body) > 4:  # noqa: PLR2004 - four bytes of process id, then the key
             process, key = int.from_bytes(body[:4], "big"), body[4:]
             self.greeting = Greeting(process, key, self._key_for(process, key))
@@ -186,12 +210,23 @@ class Admission:
                 return b""
         elif body.startswith(AUTHENTICATION_SASL):
             return self._relayed_sasl(body)
+        else:
+            self._check_relayed(body)
         self._let_in = body == AUTHENTICATION_OK
         return message
 
+    def _check_relayed(self, body: bytes) -> None:
+        """Refuse to relay what would mean something else at the other end."""
+        ends = self.ends
+        if body == AUTHENTICATION_OK and ends.shows_certificate and not self._relayed:
+            raise LoginError("the server let the client in by the proxy's certificate: the client has proven nothing")
+        exposed = ends.server_encrypted and not ends.client_encrypted and not ends.client_local
+        if body == AUTHENTICATION_PASSWORD and exposed:
+            raise StartupError("the server asks for the password itself, which needs TLS: use sslmode=require", "28000")
+
     def _relayed_sasl(self, body: bytes) -> bytes:
         """Withdraw channel binding: what it binds to, the server's TLS connection, ends here and not at the client."""
-        if self.both_encrypted:
+        if self.ends.client_encrypted and self.ends.server_encrypted:
             raise StartupError(
                 "SCRAM cannot be relayed between two encrypted connections: set auth and auth_file or auth_query",
                 "28000",
