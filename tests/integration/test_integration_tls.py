@@ -451,7 +451,7 @@ def test_a_server_that_refuses_the_proxys_certificate_is_told_to_both(
     upstream = encrypted.url("", parameters=f"?sslmode=require&sslcert={stranger.certificate}&sslkey={stranger.key}")
     with Proxy(tmp_path, upstream.replace("//@", "//"), ADMIT) as proxy:
         # Its alert may be lost: the server resets a connection whose start-up packet it has not read.
-        with pytest.raises(psycopg.OperationalError, match="could not log in|closed the connection unexpectedly"):
+        with pytest.raises(psycopg.OperationalError, match=r"could not log in|closed the connection unexpectedly"):
             connect(proxy, "cert_user")
         told = [*events(proxy, "ServerLoginFailed"), *events(proxy, "ServerUnreachable")]
         assert "unknown ca" in str(told) or "closed a connection during start-up" in str(told)
