@@ -156,6 +156,7 @@ OUR_WORDS = {
 }
 
 
+@pytest.mark.peers(20)
 @pytest.mark.parametrize("first", FIRST.values(), ids=FIRST.keys())
 def test_a_hostile_first_message_is_refused_as_by_the_server(
     asking: ThrowawayPostgres, secret: Secret, first: bytes
@@ -201,6 +202,7 @@ def mutated(draw: st.DrawFn, message: bytes) -> bytes:
     return bytes(data)
 
 
+@pytest.mark.peers(20)
 @settings(max_examples=1500, deadline=None)
 @given(data=st.data(), kept=st.sampled_from(SECRETS), binding=st.sampled_from([None, b"b" * 32]))
 def test_whatever_a_client_sends_is_a_failure_at_most(

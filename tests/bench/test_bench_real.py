@@ -174,6 +174,7 @@ def test_a_system_that_cannot_start_says_why(server: Server) -> None:
         system.start()
 
 
+@pytest.mark.peers(1, 24)
 def test_two_million_rows_to_a_slow_reader_stay_below_a_mebibyte(server: Server) -> None:
     system = Rowgate(server, "enforce", "rowgate", policies_from(POLICY, allow_copy=False).enforce.text)
     system.start()

@@ -10,6 +10,7 @@ PROGRAMS = [
 ]
 
 
+@pytest.mark.peers(26)
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
 def test_a_monitor_passes_every_byte(program: Program, ways: Ways) -> None:
     ways.passes_every_byte(program)

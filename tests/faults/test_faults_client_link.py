@@ -62,6 +62,7 @@ def wait_until_gone(direct: RawClient, user: str) -> None:
     )
 
 
+@pytest.mark.peers(24)
 @pytest.mark.parametrize("how", [Cut.CLOSE, Cut.RESET, Cut.HALF_CLOSE])
 @pytest.mark.parametrize("octets", [0, 3, 300, 1_000_003])
 def test_a_client_that_is_cut_off_in_mid_result(  # noqa: PLR0917 - fixtures
@@ -147,6 +148,7 @@ def test_ten_megabytes_of_text_in_crumbs(proxy: Proxy, fresh_user: FreshUser) ->
         assert most - before < 40 * MIB
 
 
+@pytest.mark.peers(1, 24)
 def test_a_reader_that_stalls_takes_bounded_memory(proxy: Proxy, fresh_user: FreshUser, direct: RawClient) -> None:
     """Its server waits with it; whoever reads is served; once it reads again, everything comes."""
     assert proxy.process is not None

@@ -186,6 +186,7 @@ def test_a_cut_during_the_login_is_an_error_of_the_connection(
         assert rows_of(client.start(fresh_user()).query("select 1")) == [(b"1",)]
 
 
+@pytest.mark.peers(6)
 def test_a_throttled_result_that_loses_its_server(
     postgres: ThrowawayPostgres, fresh_user: FreshUser, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

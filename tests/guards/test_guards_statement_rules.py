@@ -37,6 +37,7 @@ def test_what_the_rule_denies(text: str) -> None:
     assert (verdict.denial.rule, verdict.denial.hint, verdict.denial.sqlstate) == ("everyone", "ask Kim", "42501")
 
 
+@pytest.mark.peers(8)
 def test_what_cannot_be_read_could_be_what_is_denied() -> None:
     verdict = judge("COPYY t")
     assert isinstance(verdict, Deny)
@@ -52,6 +53,7 @@ def test_the_first_rule_for_the_client_decides() -> None:
     assert judge("COPY t TO STDOUT", "backup") == Allow(Grant("nightly", None, None, True, ""))
 
 
+@pytest.mark.peers(8)
 def test_a_rule_in_monitor_says_so() -> None:
     verdict = judge("COPY t TO STDOUT", "watched")
     assert isinstance(verdict, Deny)

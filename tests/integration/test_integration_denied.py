@@ -193,6 +193,7 @@ def untouched(direct: RawClient, own: str) -> None:
     ]
 
 
+@pytest.mark.peers(2, 5, 30)
 @pytest.mark.parametrize("kind", ["capped", "limited"])
 @pytest.mark.parametrize("name", CASES)
 def test_the_limits_rows_then_an_error_and_nothing_has_changed(
@@ -257,6 +258,7 @@ def session_goes_on(client: RawClient, kind: str) -> None:
     assert client.silent(0.01)
 
 
+@pytest.mark.peers(23)
 @pytest.mark.parametrize("options", ["", "(format csv)", "(format csv, header)", "(format binary)"])
 @pytest.mark.parametrize("kind", ["capped", "limited"])
 def test_copy_out_is_cut_at_a_row(kind: str, options: str, place: Place, fresh_user: FreshUser) -> None:
@@ -542,6 +544,7 @@ def _state(direct: RawClient, process: int) -> bytes | None:
     return rows[0][0] if rows else b"gone"
 
 
+@pytest.mark.peers(1)
 @pytest.mark.parametrize("sent", [query(MANY), group(extended(MANY)), query(f"copy ({MANY}) to stdout")])
 @pytest.mark.parametrize("kind", ["capped", "limited"])
 def test_the_backend_of_a_cut_result_is_idle_at_once(
@@ -561,6 +564,7 @@ def test_the_backend_of_a_cut_result_is_idle_at_once(
 ROUNDS = 300
 
 
+@pytest.mark.peers(15, 16)
 def test_our_cancel_never_hits_the_next_statement(place: Place, fresh_user: FreshUser) -> None:
     with RawClient(place) as client:
         client.start(fresh_user("capped"))
@@ -577,6 +581,7 @@ def test_our_cancel_never_hits_the_next_statement(place: Place, fresh_user: Fres
             assert rows_of(following) == [(b"%d" % number,)]
 
 
+@pytest.mark.peers(15)
 def test_our_cancel_never_hits_the_next_of_a_pipeline(place: Place, fresh_user: FreshUser) -> None:
     with RawClient(place) as client:
         client.start(fresh_user("capped"))

@@ -68,6 +68,7 @@ def shown(messages: list[Message]) -> int:
     return sum(message.type in "Dd" for message in messages)
 
 
+@pytest.mark.peers(9)
 @pytest.mark.parametrize(
     ("name", "by_extended"),
     [
@@ -141,6 +142,7 @@ def room_factory(server: ThrowawayPostgres, tmp_path_factory: pytest.TempPathFac
     return lambda: Proxy(tmp_path_factory.mktemp("renamed"), server.url(), policy)
 
 
+@pytest.mark.peers(12)
 async def test_a_prepared_statement_that_comes_to_mean_another_table_is_counted(
     proxy: Proxy, fresh_user: FreshUser
 ) -> None:
@@ -159,6 +161,7 @@ async def test_a_prepared_statement_that_comes_to_mean_another_table_is_counted(
         await asyncio.wait_for(connection.close(), 5)
 
 
+@pytest.mark.peers(14)
 def test_a_portal_is_described_for_the_proxy_only(place: Place, fresh_user: FreshUser) -> None:
     with RawClient(place) as client:
         client.start(fresh_user("personal"))

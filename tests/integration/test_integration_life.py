@@ -65,6 +65,7 @@ def wait_for_event(proxy: Proxy, text: str) -> None:
 # SIGHUP
 
 
+@pytest.mark.peers(7)
 def test_a_good_policy_takes_effect_on_live_sessions(own_proxy: Proxy, fresh_user: FreshUser) -> None:
     with RawClient(own_proxy.port) as client, RawClient(own_proxy.port) as busy:
         client.start(fresh_user("any"))
@@ -124,6 +125,7 @@ def test_who_is_admitted_no_longer_is_told_nothing_inside_a_row(own_proxy: Proxy
 # SIGTERM
 
 
+@pytest.mark.peers(27)
 def test_sigterm_drains(own_proxy: Proxy, fresh_user: FreshUser, direct: RawClient) -> None:
     table = fresh_user("own")
     direct.query(f"create table {table} (n int); grant all on {table} to public")
@@ -284,6 +286,7 @@ BAD_PACKETS = {
 }
 
 
+@pytest.mark.peers(18, 29)
 @pytest.mark.parametrize("name", BAD_PACKETS)
 def test_a_packet_that_makes_no_sense_is_refused_in_words(name: str, proxy: Proxy) -> None:
     answer = _answer(proxy.port, BAD_PACKETS[name])
@@ -321,6 +324,7 @@ BAD_MESSAGES = {
 }
 
 
+@pytest.mark.peers(29)
 @pytest.mark.parametrize("name", BAD_MESSAGES)
 def test_a_message_that_makes_no_sense_ends_the_session_in_words(
     name: str, place: Place, fresh_user: FreshUser, direct: RawClient

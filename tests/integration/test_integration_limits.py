@@ -52,6 +52,7 @@ def in_parallel(count: int, work: Callable[[int], int]) -> list[int]:
     return results
 
 
+@pytest.mark.peers(10, 11)
 def test_eight_parallel_sessions_get_the_limit_together(proxy: Proxy, fresh_user: FreshUser) -> None:
     users = {text: fresh_user("limited") for text in (PEOPLE, "select id from met_other where id <= 7")}
 
@@ -61,6 +62,7 @@ def test_eight_parallel_sessions_get_the_limit_together(proxy: Proxy, fresh_user
     assert [read(text) for text in users] == [LIMIT, LIMIT]
 
 
+@pytest.mark.peers(11)
 def test_eight_parallel_deletes_get_the_limit_together(proxy: Proxy, fresh_user: FreshUser, direct: RawClient) -> None:
     """The rows that arrive are those that are gone."""
     user = fresh_user("limited")
@@ -80,6 +82,7 @@ def test_eight_parallel_deletes_get_the_limit_together(proxy: Proxy, fresh_user:
     assert 1000 - left <= LIMIT
 
 
+@pytest.mark.peers(10)
 def test_reconnecting_does_not_begin_anew(proxy: Proxy, fresh_user: FreshUser) -> None:
     user = fresh_user("limited")
     assert sum(read_all(proxy.port, user, "select generate_series(1, 30)") for _ in range(10)) == LIMIT
@@ -168,6 +171,7 @@ def audit(state: Path, *words: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in out.stdout.splitlines()]
 
 
+@pytest.mark.peers(26)
 def test_monitor_stops_nothing_and_records_what_it_would_have_stopped(
     server: ThrowawayPostgres, room: Path, fresh_user: FreshUser
 ) -> None:
@@ -217,6 +221,7 @@ def _rest_of(client: RawClient) -> int:
         return len(rows_of(client.rest()))
 
 
+@pytest.mark.peers(11)
 def test_kill_in_mid_read_gives_nobody_more(server: ThrowawayPostgres, room: Path, fresh_user: FreshUser) -> None:
     """Killed twice while four sessions are in the middle of a result: all lives together stay within the limit."""
     user = fresh_user("limited")

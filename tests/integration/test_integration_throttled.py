@@ -3,6 +3,8 @@
 import time
 from collections.abc import Callable
 
+import pytest
+
 from support.raw_client import Message, Place, RawClient, errors_of, query, rows_of
 
 FreshUser = Callable[[str], str]
@@ -76,6 +78,7 @@ def test_after_max_wait_the_result_is_cut(place: Place, fresh_user: FreshUser) -
         assert rows_of(client.query("select 42")) == [(b"42",)]
 
 
+@pytest.mark.peers(6)
 def test_a_cancel_ends_what_is_held(place: Place, fresh_user: FreshUser) -> None:
     with RawClient(place) as client:
         client.start(fresh_user("throttled"))
@@ -90,6 +93,7 @@ def test_a_cancel_ends_what_is_held(place: Place, fresh_user: FreshUser) -> None
         assert client.transaction == "I"
 
 
+@pytest.mark.peers(6)
 def test_a_client_that_leaves_while_held_leaves_nothing_behind(
     place: Place, fresh_user: FreshUser, direct: RawClient
 ) -> None:

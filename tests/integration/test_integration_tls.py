@@ -142,6 +142,7 @@ def test_the_proxys_certificate_is_what_a_careful_client_checks(both: Proxy, aut
         assert session.execute("select 1").fetchone() == (1,)
 
 
+@pytest.mark.peers(20)
 def test_a_wrong_password_and_an_unknown_user_hear_the_same(both: Proxy) -> None:
     told = []
     for user, password in (("kim", "wrong"), ("nobody_at_all", "wrong")):
@@ -153,6 +154,7 @@ def test_a_wrong_password_and_an_unknown_user_hear_the_same(both: Proxy) -> None
     assert PASSWORD not in both.events() + both.stderr.read_text()
 
 
+@pytest.mark.peers(20)
 def test_valid_until_is_respected(both: Proxy, encrypted: DebianPostgres) -> None:
     encrypted.execute("create role late login password 'x' valid until '2020-01-01'")
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
@@ -181,6 +183,7 @@ def test_scram_is_not_relayed_between_two_encrypted_connections(
         connect(proxy, sslmode="require")
 
 
+@pytest.mark.peers(19)
 def test_scram_is_relayed_where_only_the_server_is_reached_by_tls(tmp_path: Path, encrypted: DebianPostgres) -> None:
     upstream = encrypted.url("", parameters="?sslmode=require").replace("//@", "//")
     with Proxy(tmp_path, upstream, ADMIT) as proxy, connect(proxy) as session:
@@ -287,6 +290,7 @@ def test_scram_is_bound_to_the_certificate_that_was_shown(tmp_path: Path, author
             exchange.set_server_final(final[9 : 1 + int.from_bytes(final[1:5], "big")].decode())
 
 
+@pytest.mark.peers(18)
 @pytest.mark.parametrize("behind", [b"x", b"\x16\x03\x01", struct.pack("!II", 9, 3 << 16) + b"\0"])
 def test_plain_text_ahead_of_the_handshake_is_refused(both: Proxy, behind: bytes) -> None:
     with socket.create_connection(("127.0.0.1", both.port), timeout=10) as client:
@@ -325,6 +329,7 @@ def test_a_client_that_falls_silent_in_its_handshake_does_not_keep_the_proxy(
         assert "Traceback" not in proxy.stderr.read_text()
 
 
+@pytest.mark.peers(18)
 def test_a_server_that_speaks_ahead_of_the_handshake_is_refused(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]

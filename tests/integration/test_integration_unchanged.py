@@ -56,6 +56,7 @@ def _short(message: Message) -> str:
     return f"{message.type} of {len(message.body)} bytes {message.body[:300]!r}"
 
 
+@pytest.mark.peers(26)
 @pytest.mark.parametrize("name", CONVERSATIONS)
 def test_the_server_is_heard_as_if_nobody_stood_between(
     name: str, server: ThrowawayPostgres, unchanging: Proxy
@@ -130,6 +131,7 @@ def test_every_division_of_the_clients_bytes_is_understood(server: ThrowawayPost
     heard_alike(expected, heard)
 
 
+@pytest.mark.peers(4, 15)
 @pytest.mark.parametrize("minor", [0, 2])
 def test_a_cancel_reaches_its_own_session_and_no_other(minor: int, unchanging: Proxy) -> None:
     with RawClient(unchanging.port) as one, RawClient(unchanging.port) as other:

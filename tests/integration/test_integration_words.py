@@ -109,6 +109,7 @@ def test_a_limit_lowered_binds_what_runs(
         assert len(rows_of(heard)) < 1_000_000
 
 
+@pytest.mark.peers(6, 28)
 def test_a_session_that_no_rule_admits_any_more_ends(
     server: ThrowawayPostgres, room: Path, fresh_user: FreshUser
 ) -> None:

@@ -40,6 +40,7 @@ BESIDE = 3
 SEED = 20261124
 
 
+@pytest.mark.peers(15)
 @pytest.mark.timeout(1_200)
 def test_our_own_cancel_never_hits_the_next_statement(stage: Stage, postgres: ThrowawayPostgres) -> None:
     canceled = _canceled(postgres)
@@ -176,6 +177,7 @@ MOMENTS = {
 }
 
 
+@pytest.mark.peers(16)
 @pytest.mark.parametrize("name", MOMENTS)
 def test_a_cancel_at_each_state_of_the_protocol(name: str, stage: Stage) -> None:
     """The cancelled statement says 57014 or what it had to say; the next one gets its own answer, and no older rows."""

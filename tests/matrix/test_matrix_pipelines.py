@@ -19,6 +19,7 @@ PIPELINES = [
 ]
 
 
+@pytest.mark.peers(21, 30)
 @pytest.mark.parametrize("pipeline", PIPELINES, ids=str)
 def test_a_pipeline(pipeline: Pipeline, stage: Stage) -> None:
     heard, native = stage.run_pipeline(pipeline)

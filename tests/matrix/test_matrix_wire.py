@@ -30,6 +30,7 @@ def waiting(stage: Stage) -> Iterator[dict[Cell, Future[tuple[Told, Told]]]]:
         yield {cell: pool.submit(stage.run, cell) for cell in THROTTLED}
 
 
+@pytest.mark.peers(2, 30)
 @pytest.mark.parametrize("cell", AT_ONCE, ids=str)
 def test_a_cell(cell: Cell, stage: Stage) -> None:
     agrees(cell, *stage.run(cell))

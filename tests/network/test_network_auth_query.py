@@ -87,6 +87,7 @@ async def test_who_may_not_log_in_has_no_secret(server: ThrowawayPostgres, user:
         assert await query.secret_of(user) is None
 
 
+@pytest.mark.peers(20)
 async def test_a_password_ends_at_its_valid_until_even_where_the_answer_is_kept(server: ThrowawayPostgres) -> None:
     async with Query(server) as query:
         query.clock.advance(9.5)
@@ -142,6 +143,7 @@ async def test_a_login_that_may_not_read_secrets_lets_nobody_in(server: Throwawa
             await query.secret_of("aq_scram")
 
 
+@pytest.mark.peers(20)
 async def test_nothing_in_the_database_stands_in_for_the_catalogue(server: ThrowawayPostgres, owner: Any) -> None:
     """PEERS 20, PgBouncer's CVE-2025-12819: whatever search_path is asked for, this connection has its own."""
     await owner.execute(

@@ -65,6 +65,7 @@ def test_a_transaction_status_of_the_greeting_is_kept() -> None:
     assert admission.transaction == ord("T")
 
 
+@pytest.mark.peers(19)
 def test_channel_binding_is_withdrawn_because_its_connection_ends_here() -> None:
     admission = relayed()
     admission.from_server(SASL_BOTH)

@@ -70,6 +70,7 @@ def test_a_denied_parse_is_replaced_and_the_rest_of_its_group_skipped() -> None:
     assert kinds(book.to_client()) == "EZ"
 
 
+@pytest.mark.peers(7)
 def test_a_statement_denied_since_it_was_prepared_is_denied_at_execute() -> None:
     book = Playbook(ENFORCE)
     book.client(parse("COPY customers TO STDOUT", "s"), SYNC).server(PARSED, ready())
@@ -295,6 +296,7 @@ def test_a_simple_query_drops_the_unnamed_statement(text: str) -> None:
     assert kinds(book.to_server()) == "BDEH", "no longer known as SELECT 1, which reads nobody"
 
 
+@pytest.mark.peers(21)
 def test_a_parse_that_failed_leaves_the_statement_what_it_was() -> None:
     book = Playbook(CUSTOMER_LIMIT)
     book.client(parse(READ, "s"), SYNC).server(PARSED, ready())
@@ -304,6 +306,7 @@ def test_a_parse_that_failed_leaves_the_statement_what_it_was() -> None:
     cut_at_five(book)
 
 
+@pytest.mark.peers(21)
 def test_a_close_that_was_skipped_leaves_the_statement_alive() -> None:
     book = Playbook(CUSTOMER_LIMIT)
     book.client(parse("SELECT 1", "s"), SYNC).server(PARSED, ready())
@@ -326,6 +329,7 @@ def test_however_many_statements_are_prepared_the_next_one_is_allowed(monkeypatc
 # How SQL is read
 
 
+@pytest.mark.peers(13)
 def test_a_backslash_is_read_as_the_server_will_read_it() -> None:
     """The server reports a changed setting only before ReadyForQuery; until then such a text could be anything."""
     hidden = r"SELECT '\'' || email FROM customers --'"

@@ -3,6 +3,7 @@
 import random
 import re
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -107,6 +108,7 @@ def test_entity(conversations: list[list[Group]], seed: int) -> None:
     assert sum(counted(stage) for stage in stages) <= 20
 
 
+@pytest.mark.peers(3, 23)
 @settings(deadline=None)
 @given(CONVERSATIONS, SEEDS, SEEDS, st.sampled_from((ENFORCE + CAPS, ENFORCE + NO_COPY, MONITOR + limit())))
 def test_chunks_make_no_difference(groups: list[Group], one: int, other: int, policy: str) -> None:

@@ -41,6 +41,7 @@ def test_asking_twice_for_the_same_encryption_is_refused(packet: bytes) -> None:
         reception.feed(packet)
 
 
+@pytest.mark.peers(18)
 @pytest.mark.parametrize("behind", [b"x", STARTUP, SSL])
 def test_bytes_behind_an_encryption_request_are_refused(behind: bytes) -> None:
     reception = Reception()
@@ -80,6 +81,7 @@ def test_tls_begins_where_it_is_offered_and_asked_for() -> None:
     assert not reception.direct
 
 
+@pytest.mark.peers(19)
 def test_gss_encryption_is_refused_though_tls_is_offered() -> None:
     reception = Reception(tls=True)
     assert reception.feed(GSS) is None

@@ -62,6 +62,7 @@ SERVER = {
 }
 
 
+@pytest.mark.peers(29)
 @pytest.mark.parametrize("policy", [MONITOR, ENFORCE + limit()])
 @pytest.mark.parametrize("bad", CLIENT.values(), ids=CLIENT.keys())
 @pytest.mark.parametrize("bytewise", [False, True])
@@ -82,6 +83,7 @@ def test_a_client_that_breaks_the_protocol(policy: str, bad: bytes, bytewise: bo
     book.client(SELECT).server(m.rows(1)).says_to_server().says_to_client()
 
 
+@pytest.mark.peers(29)
 @pytest.mark.parametrize("bad", SERVER.values(), ids=SERVER.keys())
 @pytest.mark.parametrize("policy", [MONITOR, ENFORCE + limit()])
 @pytest.mark.parametrize("bytewise", [False, True])

@@ -264,6 +264,7 @@ UNREADABLES = [
 ]
 
 
+@pytest.mark.peers(8)
 @pytest.mark.parametrize("text", UNREADABLES, ids=range(len(UNREADABLES)))
 def test_what_cannot_be_read_could_be_anything(text: str) -> None:
     statement = read(text)

@@ -28,6 +28,7 @@ def test_a_zero_in_a_text_does_not_end_the_field() -> None:
     assert messages.error_fields(messages.error([("M", "a\0Cb"), ("D", "d")])[5:]) == {"M": "aCb", "D": "d"}
 
 
+@pytest.mark.peers(20)
 @given(st.binary(max_size=200))
 def test_error_fields_never_raise(body: bytes) -> None:
     messages.error_fields(body)

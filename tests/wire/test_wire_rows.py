@@ -29,12 +29,14 @@ def test_a_run_begins_where_it_is_told_to() -> None:
     assert scan(data, len(m.row_description())) == (len(data), 2, len(m.rows(2)), 0)
 
 
+@pytest.mark.peers(29)
 @pytest.mark.parametrize("length", [0, 1, 2, 3, 1 << 31, (1 << 32) - 1, (1 << 32) - 4])
 def test_an_impossible_length_stops_before_it(length: int) -> None:
     data = m.row() + header(length) + b"x" * 50
     assert scan(data) == (len(m.row()), 1, len(m.row()), 0)
 
 
+@pytest.mark.peers(3)
 @pytest.mark.parametrize("length", [1 << 30, (1 << 31) - 1])
 def test_a_huge_row_costs_what_it_says_before_it_has_come(length: int) -> None:
     assert scan(header(length) + b"x" * 10) == (15, 1, length + 1, length + 1 - 15)
@@ -62,6 +64,7 @@ def test_nothing_passes_the_room_and_nothing_is_lost(
         assert left < 5 or cost + following > octets  # stopped for want of a header, or of room
 
 
+@pytest.mark.peers(3)
 def test_a_row_split_at_every_byte_is_found_once_its_header_is_whole() -> None:
     data = m.row(b"value")
     for end in range(len(data) + 1):

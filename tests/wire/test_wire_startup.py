@@ -82,6 +82,7 @@ def test_encryption_requests(packet: bytes, gss: bool) -> None:
     assert parse_packet(packet) == EncryptionRequest(gss=gss)
 
 
+@pytest.mark.peers(4)
 @pytest.mark.parametrize("length", [4, 5, 32, 256])
 def test_cancel_keys_of_either_protocol(length: int) -> None:
     key = bytes(range(256))[:length]
