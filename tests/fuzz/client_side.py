@@ -74,6 +74,7 @@ RAW: Final = len(MESSAGES)  # up to 63 bytes of the program itself
 CUT: Final = RAW + 1  # what has been said and not sent lacks its end
 JOURNAL: Final = CUT + 1  # the journal fails
 LEDGER: Final = JOURNAL + 1  # the ledger fails, or works again
+JUDGE: Final = LEDGER + 1  # the policy is read again
 
 
 class Follower(StrictClient):
@@ -182,6 +183,8 @@ class Play:
                 self.stage.break_journal()
             elif what == LEDGER:
                 self.stage.break_ledger()
+            elif what == JUDGE:
+                self.stage.judged_anew()
             return
         self.pending += data
 
