@@ -56,13 +56,17 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """A policy, and what it promises: the most rows, octets of rows, and rows of one statement that may pass."""
+    """A policy, and what it promises: the most rows, octets of rows, and rows of one statement that may pass.
+
+    ``never_reached``: it is enforced, and no result is as long as what it allows.
+    """
 
     policy: str
     rows: int | None = None
     octets: int | None = None
     rows_per_statement: int | None = None
     rows_per_second: int | None = None
+    never_reached: bool = False
 
     @property
     def monitors(self) -> bool:
@@ -80,7 +84,7 @@ RULES: Final = (
     Rules(ENFORCE + limit("statements", "5")),
     Rules(ENFORCE + "statements:\n  - {name: all, deny: [copy_to]}\n"),
     Rules(ENFORCE + ENTITIES + limit("rows(customer)", "20")),
-    Rules(ENFORCE + limit(amount="100000")),
+    Rules(ENFORCE + limit(amount="100000"), never_reached=True),
 )
 
 
