@@ -74,6 +74,10 @@ RAW: Final = len(MESSAGES)  # up to 63 bytes of the program itself
 CUT: Final = RAW + 1  # what has been said and not sent lacks its end
 JOURNAL: Final = CUT + 1  # the journal fails
 LEDGER: Final = JOURNAL + 1  # the ledger fails, or works again
+JUDGE: Final = LEDGER + 1  # the policy is read again
+# What is refused though nothing is used up (README, "What it cannot do"): a text of several statements that could write
+# and return rows, sent in the middle of a group of the extended protocol.
+UNCHAINED: Final = b"cannot be run step by step"
 
 
 class Follower(StrictClient):
@@ -182,6 +186,8 @@ class Play:
                 self.stage.break_journal()
             elif what == LEDGER:
                 self.stage.break_ledger()
+            elif what == JUDGE:
+                self.stage.judged_anew()
             return
         self.pending += data
 
@@ -284,6 +290,8 @@ class Play:
             assert not session.conversation.replies.length, "replies are still expected"
             assert client.status == server.status, "client and server disagree about the transaction"
             assert sorted(client.committed) == sorted(server.committed), "something has committed unseen"
+            if stage.rules.never_reached and not stage.uncounted and UNCHAINED not in stage.heard:
+                assert bytes(stage.heard) == self._directly(bytes(self.asked)), "a limit that is not reached is noticed"
             most = stage.rules.rows_per_statement
             assert most is None or all(outcome.rows <= most for outcome in client.executed())
         stage.close()
@@ -297,11 +305,17 @@ class Play:
             heard = heard if stage.client.midway else heard[: -len(stage.client.last)]
         assert self.asked.startswith(told), "the server was told something else than the client said"
         assert stage.ended or self.server.ended or told == self.asked or stage.session.client.buffered
-        direct = ToughServer()
-        direct.receive(told)
-        direct.work_all()
-        assert bytes(direct.sent).startswith(heard), "the client heard something else than the server would say"
-        assert stage.ended or heard == direct.sent, "the client has not heard all that the server would say"
+        said = self._directly(told)
+        assert said.startswith(heard), "the client heard something else than the server would say"
+        assert stage.ended or heard == said, "the client has not heard all that the server would say"
+
+    @staticmethod
+    def _directly(asked: bytes) -> bytes:
+        """Return what the server says when nobody is in between."""
+        server = ToughServer()
+        server.receive(asked)
+        server.work_all()
+        return bytes(server.sent)
 
 
 def messages(data: bytes) -> list[bytes]:

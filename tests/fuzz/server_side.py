@@ -88,6 +88,7 @@ SHORT: Final = 26  # the last message lacks its end
 LIE: Final = 27  # the last message's length is another
 JOURNAL: Final = 28  # the journal fails
 LEDGER: Final = 29  # the ledger fails, or works again
+JUDGE: Final = 30  # the policy is read again
 
 
 def execute(data: bytes) -> None:
@@ -132,6 +133,8 @@ class Play:
             self.stage.break_journal()
         elif what == LEDGER:
             self.stage.break_ledger()
+        elif what == JUDGE:
+            self.stage.judged_anew()
 
     def _happens(self, what: int) -> None:
         stage = self.stage

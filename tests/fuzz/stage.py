@@ -58,6 +58,10 @@ class Stage:
         self.session.user_cancelled(self.clock.monotonic())
         self._take()
 
+    def judged_anew(self) -> None:
+        """The policy is read again: a new judge of the same rules."""
+        self.session.judged_by(self.world.judge)
+
     def break_journal(self) -> None:
         """Let the journal's disk be full from now on."""
         self.world.figures.broken = True

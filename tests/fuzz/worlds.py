@@ -56,13 +56,17 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """A policy, and what it promises: the most rows, octets of rows, and rows of one statement that may pass."""
+    """A policy, and what it promises: the most rows, octets of rows, and rows of one statement that may pass.
+
+    ``never_reached``: it is enforced, and no result is as long as what it allows.
+    """
 
     policy: str
     rows: int | None = None
     octets: int | None = None
     rows_per_statement: int | None = None
     rows_per_second: int | None = None
+    never_reached: bool = False
 
     @property
     def monitors(self) -> bool:
@@ -80,7 +84,7 @@ RULES: Final = (
     Rules(ENFORCE + limit("statements", "5")),
     Rules(ENFORCE + "statements:\n  - {name: all, deny: [copy_to]}\n"),
     Rules(ENFORCE + ENTITIES + limit("rows(customer)", "20")),
-    Rules(ENFORCE + limit(amount="100000")),
+    Rules(ENFORCE + limit(amount="100000"), never_reached=True),
 )
 
 
@@ -95,7 +99,7 @@ class FuzzWorld:
         self.figures = Figures()
         self.store = FallibleStore(self.clock)
         self.refills = 0
-        self._judge = self.world.evaluator.judge_for(self.world.subject())
+        self.judge = self.world.evaluator.judge_for(self.world.subject())
         self._session = definition(Kind.SESSION, {"session": "1"})
         rule = definition(Kind.RULE, {"name": "any"})
         self._services = Services(
@@ -117,8 +121,8 @@ class FuzzWorld:
     def fresh(self) -> Session:
         """Forget the execution before, and return a session that has just begun."""
         world = self.world
-        if len(self._judge.plans) > MAX_PLANS:
-            self._judge.plans.clear()
+        if len(self.judge.plans) > MAX_PLANS:
+            self.judge.plans.clear()
             world.accounts._accounts.clear()
         self.clock._monotonic, self.clock._wall = START, 1_764_000_000.0
         accounts = world.accounts
@@ -133,7 +137,7 @@ class FuzzWorld:
         figures = self.figures
         figures.broken = False
         figures.opened = figures.closed = figures.rows = figures.octets = self.refills = 0
-        return Session(self._services, self._judge, self._session, "nonce")
+        return Session(self._services, self.judge, self._session, "nonce")
 
     def charged(self, unit: int) -> int | None:
         """Return the units that the ledger counts and no lease still holds; None if this policy limits no such unit."""
