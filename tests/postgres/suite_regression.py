@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ruamel.yaml import YAML
-
 from postgres.suite_server import PROGRAMS, SuiteServer, Way, port_of
 
 RUNNER: Final = Path("/usr/lib/postgresql/15/lib/pgxs/src/test/regress/pg_regress")
@@ -54,34 +52,11 @@ def scheduled(suite: Path) -> set[str]:
     return {name for line in lines if line.startswith("test:") for name in line.removeprefix("test:").split()}
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """One place where what a test printed differs: lines beginning with ``-`` direct, with ``+`` through the proxy."""
-
-    test: str
-    hunk: str
-
-    def __str__(self) -> str:
-        return f"--- {self.test}\n{self.hunk}"
-
-
-def differences(direct: Run, proxied: Run) -> Iterator[Difference]:
-    """Find where two runs differ; lines that both have around a difference are not part of it."""
-    for test in sorted(direct.printed.keys() | proxied.printed.keys()):
-        before = direct.printed.get(test, "").splitlines()
-        after = proxied.printed.get(test, "").splitlines()
-        for kind, first, last, begin, end in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
-            if kind != "equal":
-                lines = [f"-{line}" for line in before[first:last]] + [f"+{line}" for line in after[begin:end]]
-                yield Difference(test, "\n".join(line.rstrip() for line in lines))
-
-
-def known_differences(path: Path) -> dict[Difference, str]:
-    """Return the differences there have to be, with the reason for each."""
-    known: dict[Difference, str] = {}
-    for entry in YAML(typ="safe").load(path):
-        known.update({Difference(entry["test"], hunk.rstrip("\n")): entry["reason"] for hunk in entry["hunks"]})
-    return known
+def differences(direct: Run, proxied: Run) -> Iterator[str]:
+    """Say where two runs differ: lines that begin with ``-`` were printed directly, with ``+`` through the proxy."""
+    for test in sorted(direct.printed):
+        before, after = direct.printed[test].splitlines(), proxied.printed[test].splitlines()
+        yield from difflib.unified_diff(before, after, f"{test}, direct", f"{test}, proxied", lineterm="")
 
 
 def failed(run: Run) -> str:

@@ -226,13 +226,19 @@ def test_a_record_that_cannot_be_kept_keeps_the_statement_from_the_server() -> N
     play.says_to_server(TERMINATE)
 
 
-# What cannot be read, and procedures, which may commit: alone, with Sync held back.
+# What cannot be read, procedures, which may commit, and queries, whose functions may: alone, with Sync held back.
+
+LONE = ["CALL p()", "CREATE SOMETHING NEW; ELSE", "SELECT f(1)"]
 
 
-@pytest.mark.parametrize("text", ["CALL p()", "CREATE SOMETHING NEW; ELSE"])
-def test_what_may_commit_by_itself_runs_with_its_sync_held(text: str) -> None:
+def alone(text: str) -> bytes:
+    return parse(text) + bind() + describe() + execute() + FLUSH
+
+
+@pytest.mark.parametrize("text", LONE)
+def test_what_must_have_no_transaction_around_it_runs_with_its_sync_held(text: str) -> None:
     play = book()
-    play.client(query(text)).says_to_server(parse(text) + bind() + describe() + execute() + FLUSH)
+    play.client(query(text)).says_to_server(alone(text))
     play.server(PARSED, BOUND, row_description(0), rows(11))
     assert kinds(play.to_client()) == "T" + "D" * 10
     assert kinds(play.to_server()) == "E", "an Execute that must fail undoes it"
@@ -241,11 +247,27 @@ def test_what_may_commit_by_itself_runs_with_its_sync_held(text: str) -> None:
     play.server(ready()).says_to_client(ready())
 
 
+@pytest.mark.parametrize("text", LONE)
+def test_it_is_complete_when_it_has_committed(text: str) -> None:
+    answer = PARSED + BOUND + row_description(0) + rows(1) + complete("CALL")
+    play = book()
+    play.client(query(text)).server(answer).says_to_client(row_description(0), rows(1))
+    play.server(parameter("TimeZone", "UTC"), ready())
+    play.says_to_client(complete("CALL"), parameter("TimeZone", "UTC"), ready())
+    play.client(query(text)).server(answer).server(error("23503"), ready())
+    play.says_to_client(row_description(0), rows(1), error("23503"), ready())
+    play.client(query(text)).server(error("22012")).server(ready()).says_to_client(error("22012"), ready())
+
+
+def test_a_statement_that_would_see_its_own_portal_runs_in_steps() -> None:
+    text = "SELECT name, f(1) FROM pg_catalog.pg_cursors"
+    book().client(query(text)).says_to_server(BEGIN, query(text))
+
+
 def test_several_statements_that_we_cannot_tell_apart_are_refused() -> None:
     play = book()
-    play.client(query("CREATE SOMETHING NEW; ELSE")).server(said_several()).says_to_server(
-        parse("CREATE SOMETHING NEW; ELSE") + bind() + describe() + execute() + FLUSH, SYNC
-    )
+    text = "CREATE SOMETHING NEW; ELSE"
+    play.client(query(text)).server(said_several()).says_to_server(alone(text), SYNC)
     (told,) = errors(play.to_client())
     assert told["C"] == "0A000"
     play.server(ready()).says_to_client(ready())

@@ -22,6 +22,7 @@ from rowgate.session.kinds import (
     COPY_END,
     DESCRIBE_REPLY,
     EXECUTE_REPLY,
+    LAST_STEP,
     PARSE_REPLY,
     PASS,
     QUERY_REPLY,
@@ -31,7 +32,7 @@ from rowgate.session.kinds import (
     SYNC_REPLY,
     WAIT,
 )
-from rowgate.session.lone import Lone
+from rowgate.session.lone import Lone, goes_alone
 from rowgate.session.replies import Reply
 from rowgate.session.starter import REDEFINED, Starter, leaves_transaction
 from rowgate.session.steps import Step, Stepper, Steps, can_step, not_by_steps, padded
@@ -327,7 +328,7 @@ class ClientStream:
             if conversation.group_open or not parts or not can_step(parts, text, in_transaction=in_transaction):
                 return self._deny_query(position, execution, not_by_steps(statement), now)
             steps = [Step(padded(text, part), self._read_part(text, part)) for part in parts]
-        elif not statement.controls_transaction and not conversation.group_open:
+        elif not goes_alone(statement) and not conversation.group_open:
             steps = [Step(text, statement)]
         self._forward_to(position)
         conversation.forget_unnamed()
@@ -398,7 +399,7 @@ class ClientStream:
         replies.push(BIND_REPLY, SWALLOW)
         replies.push(DESCRIBE_REPLY, SWALLOW_NO_DATA).portal = portal
         portal.described = True
-        replies.push(EXECUTE_REPLY, PASS).execution = execution
+        replies.push(EXECUTE_REPLY, LAST_STEP).execution = execution
         conversation.to_server.append(
             messages.parse(b"", lone.text)
             + messages.bind(b"", b"")

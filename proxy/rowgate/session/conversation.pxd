@@ -51,6 +51,7 @@ cdef class Conversation:
     cdef public long long client_lacks
     cdef public object steps
     cdef public object several
+    cdef public bytes completion
     cdef public Execution cutting
     cdef public bint cancelling
     cdef public bint ended

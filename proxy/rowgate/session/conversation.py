@@ -162,6 +162,8 @@ class Conversation:
         # its way, of which we could not tell, turns out to hold several statements.
         self.steps: Any = None
         self.several: Denial | None = None
+        # A CommandComplete that waits for the commit behind it: natively, what fails at commit fails before it.
+        self.completion = b""
         self.cutting: Execution | None = None
         self.cancelling = False
         self.ended = False

@@ -18,8 +18,8 @@ COPY_END: Final = (
 PASS: Final = 0
 SWALLOW: Final = 1
 SWALLOW_NO_DATA: Final = 2
-# Of a text that runs in steps: a step's reply without its ReadyForQuery, the last one's without its CommandComplete as
-# well, which takes the place of the CommandComplete of the COMMIT (or ROLLBACK) that finishes the text.
+# Of a text that runs in steps: a step's reply without its ReadyForQuery; the last one's, whose CommandComplete waits
+# for the commit as well; the COMMIT (or ROLLBACK) that finishes the text, of which the client hears only how it went.
 STEP: Final = 3
 LAST_STEP: Final = 4
 FINISH: Final = 5

@@ -61,6 +61,7 @@ cdef class ServerStream:
     cdef int _spend(self, Execution execution, long long rows, long long octets, long long position, double now) except -1
     @cython.locals(conversation=Conversation, reply=Reply, execution=Execution, charge=Charge)
     cdef int _aside(self, int kind, long long position, long long whole, double now) except -1
+    cdef _tell_completion(self, long long position)
     @cython.locals(message=bytes)
     cdef bint _is_kept(self, long long position, long long whole) except -1
     cdef bint _is_muted(self, long long position, long long whole) except -1

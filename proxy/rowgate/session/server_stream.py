@@ -414,9 +414,9 @@ class ServerStream:
             execution.portal = None
             if reply.manner in (STEP, LAST_STEP):
                 conversation.steps.answered = True
-            if reply.manner == LAST_STEP and not dropping:
-                conversation.steps.completion = self._data[position : position + whole]
-                return DROP
+        if reply.manner == LAST_STEP and not dropping:
+            conversation.completion = self._data[position : position + whole]
+            return DROP
         return DROP if dropping else FORWARD
 
     def _completed_ours(self, reply: Reply, position: int) -> int:
@@ -426,12 +426,7 @@ class ServerStream:
             return DROP
         if reply.manner != FINISH:
             return self._violation(position, "a completion that nobody asked for")
-        self._forward_to(position)
-        steps = self.conversation.steps
-        steps.answered = True
-        if steps.completion:
-            self.conversation.to_client.append(steps.completion)
-            steps.completion = b""
+        self.conversation.steps.answered = True
         return DROP
 
     def _returned(self, reply: Reply, position: int, whole: int, now: float) -> int:
@@ -470,11 +465,22 @@ class ServerStream:
             return self._spend(execution, 0, whole, position, now)
         charge = execution.charge if execution is not None else conversation.ambient
         if charge is None or self._affords(charge, whole, now):
-            return DROP if kind == PARAMETER_STATUS and self._is_kept(position, whole) else FORWARD
+            if kind == PARAMETER_STATUS and self._is_kept(position, whole):
+                return DROP
+            if kind != NOTICE_RESPONSE and conversation.completion:
+                self._tell_completion(position)  # these come between transactions
+            return FORWARD
         if kind == PARAMETER_STATUS:
             return self._indispensable(position, whole, MAX_FREE_PARAMETER)
         conversation.report(commands.WITHHELD, text=chr(kind))
         return DROP
+
+    def _tell_completion(self, position: int) -> None:
+        """What was waited for has been committed: tell the client so."""
+        self._forward_to(position)
+        if self.conversation.completion:
+            self.conversation.to_client.append(self.conversation.completion)
+            self.conversation.completion = b""
 
     def _is_kept(self, position: int, whole: int) -> bool:
         """Keep what a server reports ahead of a ReadyForQuery until the client gets one; return whether it was kept.
@@ -550,6 +556,7 @@ class ServerStream:
             return FORWARD
         cutting = conversation.cutting
         conversation.copying = False
+        conversation.completion = b""
         replies.failed()
         own = reply.denial or self._several(reply, position, whole)
         if cutting is not None and not cutting.late:
@@ -590,12 +597,11 @@ class ServerStream:
 
     def _is_told(self, reply: Reply) -> bool:
         """Note that a text has failed that runs in steps; return whether the client has been told before."""
-        if reply.manner not in (STEP, LAST_STEP, FINISH):
-            return False
         steps = self.conversation.steps
+        if steps is None or reply.manner not in (STEP, LAST_STEP, FINISH):
+            return False
         told = reply.manner == FINISH and steps.failed  # it is of the ROLLBACK
         steps.failed = steps.answered = True
-        steps.completion = b""
         return bool(told)
 
     def _ready(self, reply: Reply, position: int, whole: int) -> int:
@@ -629,6 +635,8 @@ class ServerStream:
                 return self._fatal(position, PROTOCOL_VIOLATION, "a result that passed its limit could not be undone")
         elif manner != PASS and conversation.steps is not None:
             outcome = self._step_answered(manner, status, position)
+        elif conversation.completion:
+            self._tell_completion(position)
         if replies.head is None:
             self._all_answered(status)
         return outcome
@@ -643,7 +651,7 @@ class ServerStream:
         elif steps.muted and not steps.failed:
             steps.own = False
         if not steps.own and (steps.failed or steps.sent):
-            self._forward_to(position)
+            self._tell_completion(position)
             self.conversation.to_client.extend(steps.reported.values())
             self.conversation.steps = None
             return FORWARD

@@ -4,7 +4,7 @@ PostgreSQL runs a text of several statements in one implicit transaction, and co
 simple Query of its own, between a BEGIN and a COMMIT of ours that the client does not see; for the statements it is the
 same, as ``IsTransactionBlock`` says yes in both. Four things are seen to:
 
-* The last statement's CommandComplete waits for the COMMIT: natively, what fails at commit fails before it.
+* The last statement's CommandComplete waits for the COMMIT: what fails at commit fails before it.
 * BEGIN is sent by the extended protocol ahead of the first statement, for if it fails (a user may cancel anything) the
   server must skip the statement, and not run it on its own.
 * A COMMIT or ROLLBACK of the text's own ends an implicit transaction with a warning, a SAVEPOINT fails in it: ours ends
@@ -67,11 +67,11 @@ class Steps:
 
     ``delicate``: the server might read a later statement otherwise than we did, were an earlier one to change settings.
     ``own``: the transaction is ours. ``muted``: a BEGIN makes it the client's, without the warning that there is one.
-    ``completion``: the last CommandComplete, which waits for the commit. ``answered``: what is on its way is complete,
-    and what the server reports of settings now (``reported``, by name) waits for the ReadyForQuery it belongs to.
+    ``answered``: what is on its way is complete, and what the server reports of settings now (``reported``, by name)
+    waits for the ReadyForQuery it belongs to.
     """
 
-    __slots__ = ("answered", "completion", "delicate", "failed", "index", "muted", "own", "reported", "steps")
+    __slots__ = ("answered", "delicate", "failed", "index", "muted", "own", "reported", "steps")
 
     def __init__(self, steps: Sequence[Step], *, delicate: bool) -> None:
         self.steps = tuple(steps)
@@ -80,7 +80,6 @@ class Steps:
         self.own = False
         self.failed = False
         self.muted = False
-        self.completion = b""
         self.answered = False
         self.reported: dict[bytes, bytes] = {}
 
