@@ -129,6 +129,7 @@ def test_order_is_kept_between_long_and_short(ends: tuple[Tls, Tls]) -> None:
     assert server.receive(client.take()) == b"first" + TEXT + b"second" + TEXT + b"last"
 
 
+@pytest.mark.peers(25)
 def test_a_read_that_grows_takes_time_in_proportion(ends: tuple[Tls, Tls]) -> None:
     """64 MiB at once take about as long as 64 times one MiB: 64 times as long, were anything copied for each record."""
     client, server = ends

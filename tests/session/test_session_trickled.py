@@ -34,6 +34,7 @@ def asked(policy: str) -> Playbook:
     return book
 
 
+@pytest.mark.peers(24)
 def test_a_text_in_crumbs_is_kept_once() -> None:
     octets = 300_000
     book = Playbook(ENFORCE)

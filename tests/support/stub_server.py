@@ -1,13 +1,15 @@
 """A server that only says hello and ``SELECT 1``: stands for PostgreSQL where a real one could not fork that often.
 
-``python tests/support/stub_server.py [--host HOST] [--port PORT]`` prints ``listening PORT`` and serves until it is
-killed. Everybody is let in without a password; any statement gives one row with the value 1, whatever it says; COPY,
-errors and transactions it does not know. Messages: PostgreSQL documentation, "Message Formats".
+``python tests/support/stub_server.py [--host HOST] [--port PORT] [--certificate FILE --key FILE]`` prints
+``listening PORT`` and serves until it is killed, encrypted for those who ask if it has a certificate. Everybody is let
+in without a password; any statement gives one row with the value 1, whatever it says; COPY, errors and transactions it
+does not know. Messages: PostgreSQL documentation, "Message Formats".
 """
 
 import argparse
 import asyncio
 import resource
+import ssl
 import struct
 import subprocess
 import sys
@@ -70,10 +72,12 @@ ANSWERS: Final = {
 class _Connection(asyncio.Protocol):
     """One client."""
 
-    __slots__ = ("_buffer", "_number", "_started", "_transport")
+    __slots__ = ("_buffer", "_context", "_encrypting", "_number", "_started", "_transport")
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, context: ssl.SSLContext | None) -> None:
         self._number = number
+        self._context = context
+        self._encrypting: asyncio.Task[None] | None = None
         self._buffer = b""
         self._started = False
 
@@ -93,6 +97,10 @@ class _Connection(asyncio.Protocol):
             if len(self._buffer) < length:
                 return
             self._buffer = self._buffer[length:]
+            if code == SSL_REQUEST and self._context is not None:
+                self._transport.write(b"S")
+                self._encrypting = asyncio.get_running_loop().create_task(self._encrypt(self._context))
+                return
             if code in {SSL_REQUEST, GSSENC_REQUEST}:
                 self._transport.write(b"N")
             elif code == CANCEL_REQUEST:
@@ -102,6 +110,12 @@ class _Connection(asyncio.Protocol):
                 self._started = True
                 self._transport.write(HELLO + _message(b"K", struct.pack("!I", self._number) + KEY) + READY)
                 return
+
+    async def _encrypt(self, context: ssl.SSLContext) -> None:
+        loop = asyncio.get_running_loop()
+        encrypted = await loop.start_tls(self._transport, self, context, server_side=True)
+        if encrypted is not None:
+            self._transport = encrypted
 
     def _answer(self) -> None:
         answers = []
@@ -118,10 +132,10 @@ class _Connection(asyncio.Protocol):
             self._transport.write(b"".join(answers))
 
 
-async def _serve(host: str, port: int) -> None:
+async def _serve(host: str, port: int, context: ssl.SSLContext | None) -> None:
     numbers = iter(range(1, 1 << 31))
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: _Connection(next(numbers)), host, port, backlog=BACKLOG)
+    server = await loop.create_server(lambda: _Connection(next(numbers), context), host, port, backlog=BACKLOG)
     sys.stdout.write(f"listening {server.sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()
     await server.serve_forever()
@@ -130,11 +144,12 @@ async def _serve(host: str, port: int) -> None:
 class StubServer:
     """The stub in a process of its own; ``port`` once it is entered."""
 
-    def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
-        self._command = [sys.executable, str(Path(__file__).resolve()), "--host", host, "--port", str(port)]
+    def __init__(self, *, certificate: Path | None = None, key: Path | None = None) -> None:
+        self._command = [sys.executable, str(Path(__file__).resolve())]
+        if certificate is not None and key is not None:
+            self._command += ["--certificate", str(certificate), "--key", str(key)]
         self._process: subprocess.Popen[str] | None = None
-        self.host = host
-        self.port = port
+        self.port = 0
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True)
@@ -153,7 +168,7 @@ class StubServer:
 
     def url(self) -> str:
         """Return the address as rowgate's upstream, without the login that would read a catalogue."""
-        return f"postgresql://{self.host}:{self.port}"
+        return f"postgresql://127.0.0.1:{self.port}"
 
 
 def main() -> None:
@@ -161,10 +176,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--certificate", type=Path)
+    parser.add_argument("--key", type=Path)
     options = parser.parse_args()
+    context = None
+    if options.certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(options.certificate, options.key)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    uvloop.run(_serve(options.host, options.port))
+    uvloop.run(_serve(options.host, options.port, context))
 
 
 if __name__ == "__main__":
