@@ -80,6 +80,40 @@ JUDGE: Final = LEDGER + 1  # the policy is read again
 UNCHAINED: Final = b"cannot be run step by step"
 
 
+# Places in MESSAGES, in what portals and limits are chosen from, and what happens behind a message: everything arrives.
+A_QUERY, A_PARSE, A_BIND, AN_EXECUTE, A_SYNC, A_ROW, AN_END, A_GROUP = 0, 1, 4, 7, 11, 12, 14, 17
+P1, FIVE_ROWS = 2, 2 << 2
+ALL = 3 << 5
+
+
+def seeds() -> list[bytes]:
+    """Return what chance takes long to find, under every policy: portals read in portions, a COPY, each text alone."""
+    portions = (AN_EXECUTE, P1 | FIVE_ROWS) * 3
+    plays = [
+        (A_PARSE, 0x30, A_BIND, P1, *portions, A_SYNC | ALL, 0),
+        (
+            A_QUERY,
+            3,
+            A_PARSE,
+            0x50,
+            A_BIND,
+            P1,
+            *portions[:2],
+            A_SYNC | ALL,
+            0,
+            *portions[:2],
+            A_SYNC | ALL,
+            0,
+            A_QUERY | ALL,
+            4,
+        ),
+        (A_GROUP | ALL, 11, A_ROW, 0, AN_END, 0, A_SYNC | ALL, 0),
+        (A_QUERY | ALL, 11, A_ROW, 0, AN_END | ALL, 0),
+        *((A_QUERY | ALL, 0x40 | text, A_GROUP | ALL, 0x40 | text) for text in range(len(TEXTS))),
+    ]
+    return [bytes((policy, *play)) for policy in range(len(WORLDS)) for play in plays]
+
+
 class Follower(StrictClient):
     """A strict client for any order of messages: what a portal has given is the portal's, a FATAL may always come."""
 
