@@ -26,7 +26,7 @@ from support.core_messages import (
     row_description,
     rows,
 )
-from support.playbook import CUSTOMERS, ENFORCE, MONITOR, Playbook, limit
+from support.playbook import CUSTOMERS, ENFORCE, MONITOR, Playbook, World, limit
 
 READ = "SELECT * FROM customers"
 WRITE = "INSERT INTO log VALUES (1)"
@@ -143,3 +143,19 @@ def test_a_query_that_the_server_skips_leaves_what_a_lone_statement_has_left() -
     book.to_client(), book.to_server()
     book.client(bind(), SYNC)
     assert kinds(book.to_server()) == "CBS"
+
+
+def test_a_group_that_is_cut_in_a_transaction_says_nothing_of_what_it_denied() -> None:
+    """Another session has used up the limit in between: one statement is cut, the next denied, and one error told."""
+    world = World(ENFORCE + limit(amount="3"))
+    book, other = Playbook(world=world), Playbook(world=world)
+    book.client(query("BEGIN")).server(complete("BEGIN"), ready("T"))
+    book.client(extended(READ))
+    other.client(query(READ)).server(row_description(CUSTOMERS), rows(3), complete(), ready())
+    book.client(extended(READ), SYNC)
+    book.to_client()
+    book.server(
+        PARSED, BOUND, row_description(CUSTOMERS), rows(1), complete(), PARSED, BOUND, row_description(CUSTOMERS)
+    )
+    book.server(error("34000"), ready("E"), error("42601"), ready("E")).cancel_finished()
+    assert kinds(book.to_client()) == "12TEZ"

@@ -559,9 +559,10 @@ class ServerStream:
         conversation.completion = b""
         replies.failed()
         own = reply.denial or self._several(reply, position, whole)
-        if cutting is not None and not cutting.late:
-            own = cutting.cut
-            conversation.cutting = None
+        if cutting is not None:
+            own = None if cutting.late else cutting.cut  # late: the substitute behind the group has the one word
+            if not cutting.late:
+                conversation.cutting = None
         execution = reply.execution
         outcome = FORWARD if cutting is None and not self._is_told(reply) else DROP
         if own is not None:
