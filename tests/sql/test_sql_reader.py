@@ -394,3 +394,9 @@ def test_a_long_change_of_data_is_no_copy() -> None:
     assert (long.pure, long.bound, long.actions) == (False, -1, frozenset())
     hiding = Reader(Catalogue()).read(b"INSERT INTO t VALUES " + values + b"; COPY t TO STDOUT", plain=True)
     assert hiding.actions == {"copy_to"}
+
+
+@pytest.mark.parametrize("text", [b"select a from t where b = $1", b"select $1::int + 1", b"select a from t limit $1"])
+def test_a_parameter_makes_a_query_no_possible_write(text: bytes) -> None:
+    assert Reader(None).read(text, plain=True).pure == Reader(None).read(text.replace(b"$1", b"1"), plain=True).pure
+    assert Reader(Catalogue()).read(text, plain=True).pure

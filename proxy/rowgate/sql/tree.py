@@ -22,11 +22,11 @@ _SAMPLING = frozenset({"bernoulli", "system"})
 _HARMLESS = frozenset(
     """
     A_ArrayExpr A_Const A_Indices A_Star Alias BitString BoolExpr Boolean BooleanTest CTECycleClause CTESearchClause
-    CaseWhen CoalesceExpr CollateClause ColumnDef CommonTableExpr Float GroupingFunc GroupingSet Integer JsonArgument
-    JsonBehavior JsonFormat JsonIsPredicate JsonKeyValue JsonOutput JsonReturning JsonTableColumn JsonTablePathSpec
-    JsonValueExpr List MinMaxExpr NamedArgExpr NullTest RangeFunction RangeSubselect RangeTableFunc RangeTableFuncCol
-    RangeVar ResTarget RowExpr SQLValueFunction SelectStmt SortBy String TypeCast WindowDef WithClause XmlExpr
-    XmlSerialize ReturningClause ReturningOption
+    CaseWhen CoalesceExpr CollateClause ColumnDef CommonTableExpr Float GroupingFunc GroupingSet Integer
+    JsonArgument JsonBehavior JsonFormat JsonIsPredicate JsonKeyValue JsonOutput JsonReturning JsonTableColumn
+    JsonTablePathSpec JsonValueExpr List MinMaxExpr NamedArgExpr NullTest ParamRef RangeFunction RangeSubselect
+    RangeTableFunc RangeTableFuncCol RangeVar ResTarget RowExpr SQLValueFunction SelectStmt SortBy String TypeCast
+    WindowDef WithClause XmlExpr XmlSerialize ReturningClause ReturningOption
     """.split()  # noqa: SIM905 - names are read in lines
 )
 
