@@ -77,6 +77,7 @@ LEDGER: Final = JOURNAL + 1  # the ledger fails, or works again
 JUDGE: Final = LEDGER + 1  # the policy is read again
 # What is refused though nothing is used up (README, "What it cannot do"): a text of several statements that could write
 # and return rows, sent in the middle of a group of the extended protocol.
+STANDS: Final = "it has run, what it changed stands"
 UNCHAINED: Final = b"cannot be run step by step"
 
 
@@ -146,6 +147,13 @@ class Follower(StrictClient):
         if self.lost:
             return
         super()._heard(kind, body)
+
+    def _error(self, head: Asked, fields: dict[str, str]) -> None:
+        """Believe an error that says itself that what was done is not undone: a function's, whose result was cut."""
+        pending = list(self._pending)
+        super()._error(head, fields)
+        if fields["M"].endswith(STANDS):
+            self._pending += pending
 
     def _in_extended_copy(self) -> bool:
         return bool(self.queue)  # the server ignores a Sync in a COPY of the simple protocol as well

@@ -43,11 +43,11 @@ class Target:
 TARGETS: Final = {
     target.name: target
     for target in (
-        Target("scanner", "scanner", 256),
-        Target("startup", "startup", 256),
+        Target("scanner", "scanner", 96),
+        Target("startup", "startup", 160),
         Target("login", "login", 256),
-        Target("client", "client_side", 96),
-        Target("server", "server_side", 160),
-        Target("talks", "talks", 8192),
+        Target("client", "client_side", 64),
+        Target("server", "server_side", 96),
+        Target("talks", "talks", 4096),
     )
 }
