@@ -5,6 +5,7 @@ import pytest
 from support.core_messages import (
     BOUND,
     CLOSED,
+    COPY_DONE,
     COPY_IN,
     FLUSH,
     NO_DATA,
@@ -29,6 +30,7 @@ from support.core_messages import (
 from support.playbook import CUSTOMERS, ENFORCE, MONITOR, Playbook, World, limit
 
 READ = "SELECT * FROM customers"
+WRITE_ROWS = "DELETE FROM log RETURNING id"
 WRITE = "INSERT INTO log VALUES (1)"
 COMMIT = "COMMIT"
 FEW = ENFORCE + limit(amount="5")
@@ -159,3 +161,13 @@ def test_a_group_that_is_cut_in_a_transaction_says_nothing_of_what_it_denied() -
     )
     book.server(error("34000"), ready("E"), error("42601"), ready("E")).cancel_finished()
     assert kinds(book.to_client()) == "12TEZ"
+
+
+def test_a_copy_whose_sync_is_ignored_leaves_its_group_open() -> None:
+    """Its CommandComplete waits in the server for a Flush or Sync, so whoever waits for it must ask for it."""
+    book = Playbook(FEW)
+    book.client(extended("COPY log FROM STDIN"), SYNC).server(PARSED, BOUND, NO_DATA, COPY_IN)
+    book.client(copy_data(b"1\n"), COPY_DONE, query(WRITE_ROWS))
+    assert kinds(book.to_server()) == "PBDESdcH"
+    book.server(complete("COPY 1"))
+    assert kinds(book.to_server()) == "PBDEH"

@@ -360,10 +360,19 @@ class ServerStream:
         elif action == RETURN:
             return self._returned(reply, position, whole, now)
         elif action == TAKE_COPY:
-            conversation.copying = not conversation.replies.drop_ignored_syncs()
+            self._copy_begins()
         elif action != CONTINUE:
             return self._violation(position, f"message type {kind} where reply {reply.kind} was due")
         return DROP if dropping else FORWARD
+
+    def _copy_begins(self) -> None:
+        """The server reads COPY data; a group whose Sync it ignores is still open when they have ended."""
+        conversation = self.conversation
+        replies = conversation.replies
+        groups = replies.groups
+        conversation.copying = not replies.drop_ignored_syncs()
+        if groups and not replies.groups:
+            conversation.group_open = conversation.group_writes = True
 
     def _described(self, reply: Reply, position: int, whole: int) -> None:
         """Note whose rows a result holds."""
