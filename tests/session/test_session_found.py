@@ -171,3 +171,14 @@ def test_a_copy_whose_sync_is_ignored_leaves_its_group_open() -> None:
     assert kinds(book.to_server()) == "PBDESdcH"
     book.server(complete("COPY 1"))
     assert kinds(book.to_server()) == "PBDEH"
+
+
+def test_what_follows_a_copy_whose_sync_the_server_ignores_is_of_its_group() -> None:
+    """A client that does not wait for the COPY to begin: its Sync comes while the server reads data."""
+    book = Playbook(FEW)
+    book.client(extended("COPY log FROM STDIN"), SYNC, COPY_DONE, extended(READ), SYNC)
+    assert kinds(book.to_server()) == "PBDESc"
+    book.server(PARSED, BOUND, NO_DATA, COPY_IN, complete("COPY 0"))
+    assert kinds(book.to_server()) == "PBDEH", "its Sync, which would commit, waits for the result"
+    book.server(PARSED, BOUND, row_description(CUSTOMERS), rows(9), complete())
+    assert kinds(book.to_server()) == "E"

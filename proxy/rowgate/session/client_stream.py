@@ -625,7 +625,7 @@ class ClientStream:
         if conversation.copying:
             conversation.replies.ignored += 1
             return FORWARD  # the server reads it, and ignores it
-        if not conversation.group_open and conversation.must_wait_for_group():
+        if not conversation.group_open and conversation.exclusive and conversation.replies.head is not None:
             return GATED
         if conversation.open_executes and conversation.group_writes and not conversation.group_in_transaction:
             return self._gate_flushed(position)

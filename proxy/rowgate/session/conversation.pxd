@@ -45,6 +45,7 @@ cdef class Conversation:
     cdef public bint unsettled
     cdef public bint defining
     cdef public bint exclusive
+    cdef public bint takes_copy
     cdef public bint copying
     cdef public bint midway
     cdef public bytes owed

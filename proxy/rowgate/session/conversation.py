@@ -158,6 +158,8 @@ class Conversation:
         self.defining = False
         # A metered result runs inside a transaction: later groups wait until all is answered.
         self.exclusive = False
+        # A COPY FROM runs, or will: if the server ignores the Sync behind it, what follows is of the same group.
+        self.takes_copy = False
         # A text that runs in steps (``steps.Steps``), None while none does; and what the client is told if the text on
         # its way, of which we could not tell, turns out to hold several statements.
         self.steps: Any = None
@@ -201,8 +203,8 @@ class Conversation:
         return self.cancelling or self.cutting is not None
 
     def must_wait_for_group(self) -> bool:
-        """Return whether a new group has to wait: before it, a result that may be cut runs inside a transaction."""
-        return self.exclusive and self.replies.head is not None
+        """Return whether a new group has to wait: for a result that may be cut inside a transaction, or for a COPY."""
+        return (self.exclusive or self.takes_copy) and self.replies.head is not None
 
     def interpose(self, message: bytes) -> None:
         """Send a message of our own to the server: never inside one of the client's."""

@@ -49,8 +49,8 @@ cdef class ServerStream:
 
     @cython.locals(conversation=Conversation, reply=Reply, dropping=cython.bint, action=cython.int, outcome=cython.int)
     cdef int _message(self, int kind, long long position, long long whole, double now) except -1
-    @cython.locals(conversation=Conversation, replies=ReplyQueue, groups=cython.long)
-    cdef _copy_begins(self)
+    @cython.locals(conversation=Conversation, replies=ReplyQueue, ended=cython.long)
+    cdef _take_copy(self, Reply reply)
     @cython.locals(portal=Portal, execution=Execution)
     cdef _described(self, Reply reply, long long position, long long whole)
     cdef tuple _counted(self, tuple accounts, long long position, long long whole)

@@ -360,19 +360,20 @@ class ServerStream:
         elif action == RETURN:
             return self._returned(reply, position, whole, now)
         elif action == TAKE_COPY:
-            self._copy_begins()
+            self._take_copy(reply)
         elif action != CONTINUE:
             return self._violation(position, f"message type {kind} where reply {reply.kind} was due")
         return DROP if dropping else FORWARD
 
-    def _copy_begins(self) -> None:
-        """The server reads COPY data; a group whose Sync it ignores is still open when they have ended."""
+    def _take_copy(self, reply: Reply) -> None:
+        """The server reads COPY data: Syncs that are on their way have ended no group."""
         conversation = self.conversation
         replies = conversation.replies
-        groups = replies.groups
+        ended = replies.groups
         conversation.copying = not replies.drop_ignored_syncs()
-        if groups and not replies.groups:
-            conversation.group_open = conversation.group_writes = True
+        if conversation.takes_copy and reply.kind == EXECUTE_REPLY and ended and not replies.groups:
+            conversation.group_open = True  # nothing of another one has been sent
+            conversation.group_writes = True
 
     def _described(self, reply: Reply, position: int, whole: int) -> None:
         """Note whose rows a result holds."""
@@ -687,6 +688,7 @@ class ServerStream:
         conversation = self.conversation
         conversation.maybe_in_transaction = status != IDLE
         conversation.exclusive = False
+        conversation.takes_copy = False
         conversation.unsettled = False
         if status == IDLE and not conversation.group_open:
             conversation.portals.clear()

@@ -23,6 +23,7 @@ from rowgate.wire.types import IDLE
 # Kinds that can put another statement behind a name that the client has prepared or bound through the protocol, and
 # what such a name then stands for: any query or change of data (PREPARE and DECLARE take no COPY).
 REDEFINING_KINDS: Final = frozenset({"prepare", "declare", *OPAQUE_KINDS})
+COPY_FROM_KIND: Final = "copy_from"
 REDEFINED: Final = Statement("<redefined>", (Part("execute", bound=-1),))
 
 DENIED = int(Verdict.DENIED)
@@ -106,6 +107,8 @@ class Starter:
             if statement.controls_transaction and leaves_transaction(statement):
                 conversation.maybe_in_transaction = True
                 conversation.group_in_transaction = False
+            if execution.plan.enforced and execution.portal is not None and _takes_copy(statement):
+                conversation.takes_copy = True
         if execution.metered:
             conversation.open_executes += 1
             if conversation.maybe_in_transaction:
@@ -167,6 +170,11 @@ def leaves_transaction(statement: Statement) -> bool:
     return statement.controls_transaction and any(
         part.kind in TRANSACTION_KINDS or part.kind == UNKNOWN_KIND for part in statement.parts
     )
+
+
+def _takes_copy(statement: Statement) -> bool:
+    """Return whether it is a COPY FROM STDIN."""
+    return any(part.kind == COPY_FROM_KIND for part in statement.parts)
 
 
 def _redefines(statement: Statement) -> bool:
