@@ -194,13 +194,10 @@ def pipelines(connection: psycopg.Connection) -> None:
         say("pipelined", [cursor.fetchone() for cursor in found] + [written.fetchone()])
     connection.commit()
     try:
-        with connection.pipeline() as pipeline:
-            good = connection.execute("select 1")
-            bad = connection.execute("select 1/0")
+        with connection.pipeline():  # whose end sends the one Sync, whenever the error is heard of
+            connection.execute("select 1")
+            connection.execute("select 1/0")
             connection.execute("insert into drv_sink values (301)")
-            pipeline.sync()
-            good.fetchone()
-            bad.fetchone()
     except psycopg.Error as error:
         fields(error)
         say("after it", connection.info.transaction_status)
