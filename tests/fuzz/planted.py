@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from fuzz.run import guided
+from fuzz.run import FOUND, guided
 from fuzz.sources import Change
 from fuzz.targets import TARGETS
 
@@ -35,9 +35,6 @@ class Bug:
             sources = self.change.apply(Path(directory) / "sources")
             return guided(TARGETS[self.target], budget, 1, sources, Path(directory), quiet=True) == FOUND
 
-
-# libFuzzer's exit code for an uncaught exception; what fails otherwise has not found anything.
-FOUND: Final = 77
 
 ROWS: Final = "wire/rows.py"
 PACKETS: Final = "wire/startup.py"

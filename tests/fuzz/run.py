@@ -21,10 +21,13 @@ BUILD: Final = ROOT / "build" / "fuzz"
 # Seconds for one execution, and MiB for the whole process: a hang and a leak are findings.
 TIMEOUT: Final = 30
 MEMORY: Final = 1_024
+# libFuzzer's exit codes: an exception nobody catches, an execution that takes too long, more memory than allowed.
+FOUND: Final = 77
+OUTCOMES: Final = {0: "nothing found", FOUND: "FOUND SOMETHING", 70: "FOUND A HANG", 71: "FOUND A LEAK"}
 
 
 def main() -> int:
-    """Fuzz each target in turn; return 1 if anything was found."""
+    """Fuzz each target in turn; return 1 if anything was found, or stopped a fuzzer."""
     parser = argparse.ArgumentParser(prog="fuzz.run", description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("targets", nargs="*", help="default: all")
     parser.add_argument("--runs", type=int, default=2_000_000, help="executions of each target (default: 2000000)")
@@ -34,29 +37,28 @@ def main() -> int:
     )
     parser.add_argument("--keep", action="store_true", help="add inputs that reach anything new to the kept ones")
     options = parser.parse_args()
-    found = 0
+    failed = False
     for name in options.targets or TARGETS:
         begun = time.monotonic()
         if options.blind:
-            failed = _blind(TARGETS[name], options.runs, options.seed)
+            code = _blind(TARGETS[name], options.runs, options.seed)
         else:
-            failed = guided(TARGETS[name], options.runs, options.seed, pure_copy(BUILD / "sources"), BUILD) != 0
-        print(
-            f"{name}: {'FOUND SOMETHING' if failed else 'nothing found'}, {time.monotonic() - begun:.0f} s", flush=True
-        )
-        found += failed
-        if options.keep and not failed and not options.blind:
+            code = guided(TARGETS[name], options.runs, options.seed, pure_copy(BUILD / "sources"), BUILD)
+        outcome = OUTCOMES.get(code, f"stopped with code {code}")
+        print(f"{name}: {outcome}, {time.monotonic() - begun:.0f} s", flush=True)
+        failed = failed or code != 0
+        if options.keep and not code and not options.blind:
             keep(TARGETS[name], BUILD)
-    return 1 if found else 0
+    return 1 if failed else 0
 
 
-def _blind(target: Target, runs: int, seed: int) -> bool:
+def _blind(target: Target, runs: int, seed: int) -> int:
     finding = fuzz(target, runs, seed)
     print(f"{target.name}: {runs} executions, seed {seed}, {resident() >> 20} MiB", flush=True)
     if finding is None:
-        return False
+        return 0
     print(f"{finding.what}\n{target.name}: {finding.data.hex()}", flush=True)
-    return True
+    return FOUND
 
 
 def guided(  # noqa: PLR0917 - all of it is given
