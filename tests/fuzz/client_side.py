@@ -123,9 +123,16 @@ class Follower(StrictClient):
         self._given: dict[str, Outcome] = {}
         # A COPY was not ended before something else was sent: whether the server reads that depends on the data.
         self.lost = False
+        self._amid_data = False
+        self._synced_amid_data = False
 
     def asks(self, message: bytes) -> None:
-        self.lost = self.lost or (self.copying and message[:1] not in {b"d", b"c", b"f", b"H", b"S", b"X"})
+        kind = message[:1]
+        self.lost = self.lost or (self.copying and kind not in {b"d", b"c", b"f", b"H", b"S", b"X"})
+        if kind == b"S" and self._amid_data:
+            self.lost = self.lost or self.copying
+            self._synced_amid_data = True
+        self._amid_data = kind == b"d" or (self._amid_data and kind in {b"H", b"S"})
         super().asks(message)
 
     def _outcome(self, head: Asked, statement: Known) -> Outcome:
@@ -159,6 +166,7 @@ class Follower(StrictClient):
         return bool(self.queue)  # the server ignores a Sync in a COPY of the simple protocol as well
 
     def _copy_begins(self, head: Asked) -> None:
+        self.lost = self.lost or self._synced_amid_data
         simple = head.kind == QUERY
         for asked in list(self.queue)[1:]:
             if asked.kind == COPY_END:
