@@ -74,6 +74,7 @@ class Entrance:
         spawn: Callable[[Coroutine[Any, Any, None]], None],
     ) -> None:
         self._settings = settings
+        self._clock = clock
         self._cancels = cancels
         self._policy = policy
         self._emit = emit
@@ -175,7 +176,7 @@ class Entrance:
         if refused is not None:
             self.refuse(link, *refused)
             return
-        rule = self._policy().client_for(startup.user, startup.database, visit.source)
+        rule = self._policy().client_for(visit.arrival(startup), self._clock.wall())
         self._next_session += 1
         visit.subject = Subject(
             session=f"{self._prefix}-{self._next_session}",
@@ -184,6 +185,8 @@ class Entrance:
             source=visit.source,
             client=rule.name if rule is not None else None,
             application=startup.parameters.get("application_name", ""),
+            certificate=visit.certificate,
+            country=visit.country,
         )
         visit.route = self._settings.route_of(startup.database)
         visit.servers = self._servers[visit.route.upstream]
@@ -284,7 +287,7 @@ class Entrance:
 
     def _judge(self, link: Link, startup: Startup, visit: Visit) -> tuple[str, str] | None:
         policy = self._policy()
-        rule = policy.client_for(startup.user, startup.database, visit.source)
+        rule = policy.client_for(visit.arrival(startup), self._clock.wall())
         enforced = policy.mode is Mode.ENFORCE
         if startup.replication:
             return NOT_SUPPORTED, "replication connections are not relayed: connect to the server directly"

@@ -7,9 +7,10 @@ from rowgate.network.address import Address
 from rowgate.network.databases import Database
 from rowgate.network.quotas import Source
 from rowgate.network.servers import Servers
+from rowgate.policy.snapshot import Arrival
 from rowgate.session.admission import Greeting
 from rowgate.settings import Route
-from rowgate.subject import Subject
+from rowgate.subject import Certificate, EndUser, Subject
 from rowgate.wire.startup import Startup
 
 
@@ -24,6 +25,11 @@ class Visit:
     """The source network whose connections this is one of."""
     binding: bytes | None = None
     """What SCRAM can be bound to: the certificate of this connection's handshake, whichever is in force since."""
+    certificate: Certificate | None = None
+    """What the client showed in its handshake, and an authority of ours vouches for."""
+    country: str | None = None
+    end_user: EndUser | None = None
+    """Whom the token stands for that the client logged in with."""
     startup: Startup | None = None
     policy: str = ""
     """The version of the policy that the start-up was judged by."""
@@ -40,3 +46,8 @@ class Visit:
     cancels_waiting: int = 0
     cancel_lock: asyncio.Lock | None = None
     """Held by the cancel on its way; made with the first."""
+
+    def arrival(self, startup: Startup) -> Arrival:
+        """Return the client as client rules see it."""
+        names = self.certificate.names if self.certificate is not None else ()
+        return Arrival(startup.user, startup.database, self.source, self.country, names)

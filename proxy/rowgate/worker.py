@@ -7,6 +7,7 @@ import asyncio
 import random
 import secrets
 from collections.abc import Coroutine, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -40,7 +41,7 @@ from rowgate.network.vanished import Rounds, has_vanished
 from rowgate.policy.compare import loosened
 from rowgate.policy.load import load
 from rowgate.policy.problem import PolicyError
-from rowgate.policy.snapshot import Dimension, Limit, Mode, Snapshot, exempted
+from rowgate.policy.snapshot import Arrival, Dimension, Limit, Mode, Snapshot, exempted
 from rowgate.reporting import Reporter, source_text, who
 from rowgate.session import denial
 from rowgate.session import session as session_module
@@ -383,7 +384,7 @@ class Worker:
     def _still_admits(self, link: Link) -> bool:
         """Find the client rule that the policy in force has for a client judged before; refuse it if there is none."""
         subject = _known(link.visit.subject)
-        rule = self.snapshot.client_for(subject.user, subject.database, subject.source)
+        rule = self.snapshot.client_for(arrival_of(subject), self.clock.wall())
         plain_text = not link.is_encrypted and subject.source is not None
         if (rule is None and self._refuses_unmatched()) or (
             rule is not None and rule.requires_tls and plain_text and self.snapshot.mode is Mode.ENFORCE
@@ -394,9 +395,7 @@ class Worker:
             return False
         client = rule.name if rule is not None else None
         if client != subject.client:
-            link.visit.subject = Subject(
-                subject.session, subject.user, subject.database, subject.source, client, subject.application
-            )
+            link.visit.subject = replace(subject, client=client)
         return True
 
     def _refuses_unmatched(self) -> bool:
@@ -573,6 +572,12 @@ class Worker:
 
 def _prepare(state: Path) -> None:
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def arrival_of(subject: Subject) -> Arrival:
+    """Return a session as client rules see it."""
+    names = subject.certificate.names if subject.certificate is not None else ()
+    return Arrival(subject.user, subject.database, subject.source, subject.country, names)
 
 
 def _known(value: T | None) -> T:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from policy.policies import FULL, changed, problems, snapshot
 from rowgate.policy.document import parse
 from rowgate.policy.load import PolicyError, load, read
+from rowgate.policy.snapshot import Arrival
 
 POLICIES = Path(__file__).parents[2] / "policies"
 
@@ -258,7 +259,7 @@ def test_the_default_policy_admits_everybody_and_only_watches() -> None:
 def test_the_strict_policy_refuses_whom_it_does_not_name() -> None:
     policy = load(POLICIES / "strict.yaml")
     assert (policy.mode, policy.unmatched_clients) == ("enforce", "refuse")
-    assert policy.client_for("intruder", "shop", None) is None
+    assert policy.client_for(Arrival("intruder", "shop"), 0.0) is None
 
 
 def _loads(text: str) -> bool:

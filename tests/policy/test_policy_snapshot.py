@@ -4,7 +4,17 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from policy.policies import FULL, changed, snapshot
-from rowgate.policy.snapshot import Action, ClientRule, Dimension, Exemption, Limit, Measure, Quantity, exempted
+from rowgate.policy.snapshot import (
+    Action,
+    Arrival,
+    ClientRule,
+    Dimension,
+    Exemption,
+    Limit,
+    Measure,
+    Quantity,
+    exempted,
+)
 
 SHOP = ClientRule("shop", ("shop_*",), ("shop",), (ip_network("10.20.0.0/16"), ip_network("2001:db8::/32")))
 NOW = 1_790_000_000.0
@@ -30,12 +40,12 @@ END = 1_796_083_200.0  # 2026-12-01T00:00Z
 def test_a_session_matches_a_client_rule_in_all_its_parts(
     user: str, database: str, source: str | None, matches: bool
 ) -> None:
-    assert SHOP.matches(user, database, None if source is None else ip_address(source)) is matches
+    assert SHOP.matches(Arrival(user, database, None if source is None else ip_address(source)), 0.0) is matches
 
 
 def test_a_rule_without_networks_matches_a_unix_socket() -> None:
-    assert ClientRule("any").matches("kim", "shop", None)
-    assert ClientRule("any").matches("kim", "shop", ip_address("fe80::1"))
+    assert ClientRule("any").matches(Arrival("kim", "shop"), 0.0)
+    assert ClientRule("any").matches(Arrival("kim", "shop", ip_address("fe80::1")), 0.0)
 
 
 def test_every_value_of_the_format_arrives() -> None:
@@ -79,10 +89,10 @@ def test_a_share_of_a_limit_is_rounded_up_to_at_least_one() -> None:
 
 def test_the_first_match_names_the_client_and_its_statement_rule() -> None:
     policy = snapshot()
-    client = policy.client_for("shop_app", "shop", ip_address("10.20.0.1"))
+    client = policy.client_for(Arrival("shop_app", "shop", ip_address("10.20.0.1")), 0.0)
     assert client is not None
     assert client.name == "shop"
-    assert policy.client_for("shop_app", "shop", ip_address("10.99.0.1")) is None
+    assert policy.client_for(Arrival("shop_app", "shop", ip_address("10.99.0.1")), 0.0) is None
     rules = {name: policy.statement_rule_for(name) for name in ("shop", "support", None)}
     assert {name: rule.name for name, rule in rules.items() if rule} == {
         "shop": "backup",

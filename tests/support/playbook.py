@@ -25,7 +25,7 @@ from rowgate.ledger.memory import MemoryStore
 from rowgate.metering.account import Account
 from rowgate.metering.accounts import Accounts, Notice
 from rowgate.policy.load import read
-from rowgate.policy.snapshot import Dimension, Limit, Snapshot, exempted
+from rowgate.policy.snapshot import Arrival, Dimension, Limit, Snapshot, exempted
 from rowgate.session.commands import CancelStatement, EndSession, Report
 from rowgate.session.conversation import Services
 from rowgate.session.session import Session
@@ -140,7 +140,7 @@ class World:
         return Session(services, judge, definition(Kind.SESSION, {"session": "1"}), "nonce")
 
     def subject(self, user: str = "kim", source: str | None = "10.0.0.1") -> Subject:
-        rule = self.snapshot.client_for(user, "shop", None if source is None else IPv4Address(source))
+        rule = self.snapshot.client_for(Arrival(user, "shop", None if source is None else IPv4Address(source)), 0.0)
         return Subject("1", user, "shop", None if source is None else ip_address(source), rule.name if rule else None)
 
     def _factor(self, limit: Limit, values: Mapping[Dimension, str]) -> float:

@@ -2,12 +2,16 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import Final, Literal
+
+from rowgate.policy.hours import Hours
+from rowgate.subject import IdentityKind
 
 Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
@@ -35,17 +39,23 @@ class Action(StrEnum):
     ALERT = "alert"
     THROTTLE = "throttle"
     BLOCK = "block"
+    REVOKE = "revoke"
+    """Block, and revoke the identity that the scope names, until somebody lifts that."""
 
     @property
     def strength(self) -> int:
-        """Return the rank among the actions: block > throttle > alert."""
-        return (Action.ALERT, Action.THROTTLE, Action.BLOCK).index(self)
+        """Return the rank among the actions: revoke > block > throttle > alert."""
+        return (Action.ALERT, Action.THROTTLE, Action.BLOCK, Action.REVOKE).index(self)
 
 
 class Dimension(StrEnum):
-    """What separates one account of a limit from the next; every session has a value for each of these."""
+    """What separates one account of a limit from the next; none of it merely asserted by the client."""
 
     USER = "user"
+    END_USER = "end_user"
+    SIGNING_KEY = "signing_key"
+    ISSUER = "issuer"
+    CERTIFICATE = "certificate"
     SOURCE = "source"
     DATABASE = "database"
     STATEMENT = "statement"
@@ -57,6 +67,8 @@ class Quantity(StrEnum):
     ROWS = "rows"
     BYTES = "bytes"
     STATEMENTS = "statements"
+    END_USERS = "distinct(end_user)"
+    """Distinct end users that act: one that has acted inside the window is free."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,26 +96,124 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
+class Arrival:
+    """A client as client rules see it: all of it verified, or chosen by nobody but the operator's network."""
+
+    user: str
+    database: str
+    source: Address | None = None
+    """None: a Unix socket, which no network contains and no country either."""
+    country: str | None = None
+    certificate: tuple[str, ...] = ()
+    """The names in the client's verified certificate, none without one."""
+
+
+@dataclass(frozen=True, slots=True)
 class ClientRule:
-    """Who may connect under one name. An empty part means any."""
+    """Who may connect under one name. An empty part means any.
+
+    The parts up to ``hours`` decide whether the rule is a session's; those after it are what such a session must have,
+    so no later rule is tried.
+    """
 
     name: str
     users: tuple[str, ...] = ()
     databases: tuple[str, ...] = ()
     sources: tuple[Network, ...] = ()
+    countries: tuple[str, ...] = ()
+    certificates: tuple[str, ...] = ()
+    """Patterns, one of which a name in the client's certificate fits."""
+    hours: Hours | None = None
     requires_tls: bool = False
-    """Refuse what matches and comes in plain text over a network: a requirement, so no later rule is tried."""
+    """Refuse what matches and comes in plain text over a network."""
+    requires_end_user: bool = False
+    """Refuse statements for which no end user is verified."""
+    per_transaction: bool = False
+    """An end user counts for the transaction that brought its token, and for none after it."""
+    issuers: frozenset[str] | None = None
+    """Names of the issuers whose tokens count here; None: all."""
+    max_session: float | None = None
+    """Longest time, in seconds, that a session may last."""
 
-    def matches(self, user: str, database: str, source: Address | None) -> bool:
-        """Return whether a session is this rule's; patterns are case-sensitive, as names in PostgreSQL are.
+    def matches(self, arrival: Arrival, at: float) -> bool:
+        """Return whether a session is this rule's at a moment (seconds since the epoch).
 
-        ``source`` None is a Unix socket, which no network contains: it matches only a rule without networks.
+        Patterns are case-sensitive, as names in PostgreSQL are.
         """
+        return self.concerns(arrival) and (self.hours is None or self.hours.contains(at))
+
+    def concerns(self, arrival: Arrival) -> bool:
+        """Return whether a session is this rule's at some hour."""
+        source = arrival.source
         return (
-            _fits(self.users, user)
-            and _fits(self.databases, database)
+            _fits(self.users, arrival.user)
+            and _fits(self.databases, arrival.database)
             and (not self.sources or (source is not None and _within(self.sources, source)))
+            and (not self.countries or arrival.country in self.countries)
+            and (not self.certificates or any(_fits(self.certificates, name) for name in arrival.certificate))
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Introspection:
+    """How an issuer is asked whether a token is one it has issued, and still stands by (RFC 7662)."""
+
+    url: str
+    client: str
+    """The name under which Rowgate asks."""
+    secret_file: str
+    remember: float
+    """Seconds for which an answer counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """Who may sign tokens of end users, and what makes such a token count."""
+
+    name: str
+    issuer: str
+    """The ``iss`` claim, exactly."""
+    audiences: tuple[str, ...]
+    """One of these must be in ``aud``."""
+    keys: str
+    """The JSON Web Key Set (RFC 7517): an https URL, or a file's path."""
+    algorithms: tuple[str, ...]
+    """What it may sign with; asymmetric ones alone."""
+    end_user: str = "sub"
+    """The claim that names the end user."""
+    max_age: float = 86_400.0
+    """Longest time in seconds since ``iat``."""
+    skew: float = 30.0
+    """Seconds by which its clock and ours may differ."""
+    max_key_age: float | None = None
+    """Longest time in seconds since a key was first seen."""
+    revoked_keys: frozenset[str] = frozenset()
+    introspection: Introspection | None = None
+    recorded: bool = False
+    """A token counts only if its ``jti`` is in the issuance record."""
+    directory: bool = False
+    """An end user counts only if the directory (SCIM) has it, active."""
+    grace: float = 0.0
+    """Seconds for which what was known of an issuer that cannot be reached still counts; 0: none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Custody:
+    """Who answers for a credential, and who can know it."""
+
+    kind: IdentityKind | None
+    """USER, SIGNING_KEY or CERTIFICATE; None: a secret of another kind."""
+    name: str
+    """The user, ``issuer/kid`` (or ``issuer/*``), the certificate's name, or what the secret is called."""
+    owner: str
+    custodians: frozenset[str]
+    rotate_within: float
+    """Seconds after a custodian has left or moved by which the credential has to be another."""
+    rotated: float | None = None
+    """When it was last made anew (seconds since the epoch), by the operator's word; None: not said."""
+    max_age: float | None = None
+    dormant_after: float | None = None
+    overdue: Literal["alert", "refuse"] = "alert"
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +304,8 @@ class Snapshot:
     statements: tuple[StatementRule, ...] = ()
     entities: tuple[Entity, ...] = ()
     exemptions: tuple[Exemption, ...] = ()
+    issuers: tuple[Issuer, ...] = ()
+    custody: tuple[Custody, ...] = ()
     source: str = ""
     version: str = field(init=False)
     """Hexadecimal digits that change with the content, not with comments, key order, spelling or the file's name."""
@@ -209,9 +321,18 @@ class Snapshot:
         limits = any(limit.enforced for limit in self.limits)
         return self.mode == "enforce" or limits or any(rule.enforced for rule in self.statements)
 
-    def client_for(self, user: str, database: str, source: Address | None) -> ClientRule | None:
-        """Return the first client rule that a session matches; None when it is unmatched."""
-        return next((rule for rule in self.clients if rule.matches(user, database, source)), None)
+    def client_for(self, arrival: Arrival, at: float) -> ClientRule | None:
+        """Return the first client rule that a session matches at a moment; None when it is unmatched."""
+        return next((rule for rule in self.clients if rule.matches(arrival, at)), None)
+
+    def judged_until(self, arrival: Arrival, at: float) -> float:
+        """Return the next moment after ``at`` at which another client rule may be a session's; infinity: never."""
+        hours = [rule.hours for rule in self.clients if rule.hours is not None and rule.concerns(arrival)]
+        return min((each.next_change(at) for each in hours), default=math.inf)
+
+    def client_named(self, name: str | None) -> ClientRule | None:
+        """Return the client rule of this name."""
+        return next((rule for rule in self.clients if rule.name == name), None)
 
     def statement_rule_for(self, client: str | None) -> StatementRule | None:
         """Return the first statement rule for sessions of client rule ``client`` (None: unmatched)."""
@@ -222,7 +343,9 @@ class Snapshot:
         return tuple(limit for limit in self.limits if limit.clients is None or client in limit.clients)
 
 
-_HASHED: Final = frozenset({"mode", "unmatched_clients", "clients", "limits", "statements", "entities", "exemptions"})
+_HASHED: Final = frozenset(
+    {"mode", "unmatched_clients", "clients", "limits", "statements", "entities", "exemptions", "issuers", "custody"}
+)
 
 
 def exempted(snapshot: Snapshot, limit: Limit, scope: Mapping[Dimension, str], now: float) -> float:
