@@ -6,8 +6,8 @@ from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 from itertools import combinations
 from typing import Final
 
+from rowgate.policy.fields import MAX_THROTTLE_WINDOW
 from rowgate.policy.model import (
-    MAX_THROTTLE_WINDOW,
     ClientModel,
     LimitModel,
     StatementModel,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
 from rowgate.policy.hours import Hours
 from rowgate.subject import IdentityKind
@@ -152,6 +152,24 @@ class ClientRule:
             and (not self.countries or arrival.country in self.countries)
             and (not self.certificates or any(_fits(self.certificates, name) for name in arrival.certificate))
         )
+
+
+class NamedFile(str):
+    """The path of a file that a policy names.
+
+    ``written`` is how the policy has it, which is what its version is made of: the same policy in another directory
+    has the same version.
+    """
+
+    written: str
+
+    __slots__ = ("written",)
+
+    def __new__(cls, path: str, written: str) -> Self:
+        """Return the path, which begins at the policy's directory if ``written`` is relative."""
+        name = super().__new__(cls, path)
+        name.written = written
+        return name
 
 
 @dataclass(frozen=True, slots=True)
@@ -395,4 +413,4 @@ def _canonical(value: object) -> object:
         return {str(key): _canonical(item) for key, item in value.items()}
     if isinstance(value, Network):
         return str(value)
-    return value
+    return value.written if isinstance(value, NamedFile) else value
