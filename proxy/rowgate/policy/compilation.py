@@ -4,7 +4,7 @@ from pathlib import PurePath
 from types import MappingProxyType
 
 from rowgate.policy.fields import DEFAULT_MAX_WAIT
-from rowgate.policy.hours import Hours
+from rowgate.policy.hours import joined
 from rowgate.policy.identity_units import is_url
 from rowgate.policy.model import (
     ClientModel,
@@ -64,19 +64,13 @@ def _client(model: ClientModel) -> ClientRule:
         sources=model.from_ or (),
         countries=tuple(sorted(model.country or ())),
         certificates=model.certificate or (),
-        hours=None if model.hours is None else _hours(model.hours),
+        hours=joined(model.hours),
         requires_tls=model.tls == "require",
         requires_end_user=model.end_user == "token",
         per_transaction=model.per == "transaction",
         issuers=_named(model.issuers),
         max_session=model.max_session,
     )
-
-
-def _hours(parts: tuple[Hours, ...]) -> Hours:
-    """Return the hours of one zone as one, in the order of their times, whatever order the policy wrote."""
-    spans = {span for part in parts for span in part.spans}
-    return Hours(parts[0].zone, tuple(sorted(spans, key=lambda span: (span.start, span.end, sorted(span.days)))))
 
 
 def _issuer(model: IssuerModel, directory: PurePath) -> Issuer:

@@ -105,6 +105,9 @@ MAX_CREDENTIAL_AGE: Final = 3_650 * 86_400.0
 MAX_ROTATION: Final = 90 * 86_400.0
 """Longest time in seconds to make anew what somebody who has left still knows."""
 
+MAX_DISTINCT: Final = 10_000_000
+"""Most people that a limit counts: each is kept, for as long as its window, to be known again."""
+
 MAX_HOURS: Final = 20
 MAX_COUNTRIES: Final = 250
 MAX_AUDIENCES: Final = 20

@@ -121,3 +121,11 @@ class Hours:
 
     def _offset(self, at: float) -> timedelta | None:
         return datetime.fromtimestamp(at, ZoneInfo(self.zone)).utcoffset()
+
+
+def joined(parts: tuple[Hours, ...] | None) -> Hours | None:
+    """Return hours of one zone as one, with spans in the order of their times; None for none."""
+    if not parts:
+        return None
+    spans = {span for part in parts for span in part.spans}
+    return Hours(parts[0].zone, tuple(sorted(spans, key=lambda span: (span.start, span.end, sorted(span.days)))))

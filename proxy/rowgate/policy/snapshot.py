@@ -339,6 +339,11 @@ class Snapshot:
         limits = any(limit.enforced for limit in self.limits)
         return self.mode == "enforce" or limits or any(rule.enforced for rule in self.statements)
 
+    @property
+    def asks_for_countries(self) -> bool:
+        """Whether a client rule asks where a source is, which takes a database of countries to know."""
+        return any(rule.countries for rule in self.clients)
+
     def client_for(self, arrival: Arrival, at: float) -> ClientRule | None:
         """Return the first client rule that a session matches at a moment; None when it is unmatched."""
         return next((rule for rule in self.clients if rule.matches(arrival, at)), None)

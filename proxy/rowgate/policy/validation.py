@@ -98,6 +98,8 @@ class Part(Generic[M]):
 class Draft:
     """A policy as far as it was understood, for the checks between its parts."""
 
+    sections: frozenset[str]
+    """Keys that were written, whatever they hold."""
     unmatched_clients: str
     clients: tuple[Part[ClientModel], ...]
     limits: tuple[Part[LimitModel], ...]
@@ -124,6 +126,7 @@ def draft(data: dict[str, Any]) -> Draft:
     """Return what can be understood of a policy's plain values, whatever is wrong with some of them."""
     unmatched = data.get("unmatched_clients", "refuse")
     return Draft(
+        sections=frozenset(data),
         unmatched_clients=unmatched if isinstance(unmatched, str) else "",
         clients=_rules(data, "clients", ClientModel),
         limits=_rules(data, "limits", LimitModel),
@@ -236,7 +239,7 @@ def _fault(details: ErrorDetails, data: dict[str, Any]) -> Fault:
 
 
 def _written(loc: Path, data: object) -> Path:
-    """Return a place as the document has it: without a value's shape, or an index into what was written as one value."""
+    """Return a place as the document has it: without a value's shape, or an index into what was written as one."""
     path: Path = ()
     for step in loc:
         unlisted = isinstance(step, int) and isinstance(_value_at(path, data), str)
