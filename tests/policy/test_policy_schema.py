@@ -26,7 +26,7 @@ def test_the_schema_beside_the_policies_is_the_models() -> None:
     assert stored == schema_text(), "run: rowgate policy schema > policies/rowgate.schema.json"
 
 
-@pytest.mark.parametrize("name", ["default.yaml", "strict.yaml"])
+@pytest.mark.parametrize("name", ["default.yaml", "strict.yaml", "identity.yaml"])
 def test_the_policies_we_ship_are_valid_by_the_schema_and_name_it(name: str) -> None:
     text = (POLICIES / name).read_text(encoding="utf-8")
     Draft202012Validator.check_schema(schema())
@@ -47,7 +47,7 @@ def test_the_policies_we_ship_are_valid_by_the_schema_and_name_it(name: str) -> 
         ("alert_at: 50%", "alert_at: 500%"),
         ("rows(customer)", "distinct(customer)"),
         ("    scope: [user]", "    scope: []"),
-        ("    scope: [user]", "    scope: [end_user]"),
+        ("    scope: [user]", "    scope: [usr]"),
         ("from: [10.20.0.0/16]", "from:"),
         ("allow: [copy_to]", "allow: [replication]"),
         ("public.orders:", "orders:"),

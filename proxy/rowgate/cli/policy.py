@@ -48,7 +48,7 @@ def _report(file: Path) -> dict[str, Any]:
 
 
 def _summary(policy: Snapshot) -> dict[str, Any]:
-    sections = ("clients", "limits", "statements", "entities", "exemptions")
+    sections = ("clients", "limits", "statements", "entities", "exemptions", "issuers", "custody")
     counts = {section: len(getattr(policy, section)) for section in sections}
     unmatched = policy.unmatched_clients
     return {"version": policy.version, "mode": policy.mode.value, "unmatched_clients": unmatched, "counts": counts}

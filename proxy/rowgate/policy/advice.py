@@ -4,6 +4,7 @@ It depends on the time of day. A file that was good when it was written must sti
 one of its exemptions has ended: that tightens, and is not a mistake.
 """
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Final
 
@@ -23,4 +24,20 @@ def advice(policy: Snapshot, now: float) -> list[str]:
             sentences.append(f"{subject} ended on {day}; remove it")
         elif exemption.until - now > LONG_EXEMPTION:
             sentences.append(f"{subject} lasts until {day}; raise the limit itself instead")
-    return sentences
+    return [*sentences, *_unchecked(policy), *_rotated(policy, now)]
+
+
+def _unchecked(policy: Snapshot) -> Iterator[str]:
+    for issuer in policy.issuers:
+        if issuer.introspection is None and not issuer.recorded:
+            yield (
+                f"the issuer '{issuer.name}' is not asked whether it issued a token (issued: unchecked): whoever has a "
+                "key of its signs for anybody; use introspection or record"
+            )
+
+
+def _rotated(policy: Snapshot, now: float) -> Iterator[str]:
+    for keeping in policy.custody:
+        if keeping.rotated is not None and keeping.rotated > now:
+            day = datetime.fromtimestamp(keeping.rotated, UTC).date()
+            yield f"custody of '{keeping.name}' says that it was rotated on {day}, which is to come"

@@ -1,37 +1,37 @@
-"""Checks between the parts of a policy: names, rules that can never match, windows that contradict each other."""
+"""Checks between the parts of a policy: names, rules that can never match, windows that contradict each other.
 
-from collections.abc import Callable, Iterable, Iterator
-from fnmatch import fnmatchcase
-from ipaddress import IPv4Network, IPv6Network, collapse_addresses
+Those of identity are in ``identity_checks``.
+"""
+
+from collections.abc import Callable, Iterator
 from itertools import combinations
 from typing import Final
 
+from rowgate.policy.coverage import covers_countries, covers_hours, covers_networks, covers_patterns
+from rowgate.policy.fields import MAX_THROTTLE_WINDOW
+from rowgate.policy.hours import joined
+from rowgate.policy.identity_checks import IDENTITY_CHECKS
 from rowgate.policy.model import (
-    MAX_THROTTLE_WINDOW,
     ClientModel,
     LimitModel,
     StatementModel,
     WindowModel,
 )
-from rowgate.policy.problem import Fault, Path, did_you_mean, listed, shown
-from rowgate.policy.snapshot import Action, Network, Quantity
+from rowgate.policy.problem import Fault, Path, listed, shown
+from rowgate.policy.references import repeated, unknown
+from rowgate.policy.snapshot import Action, Quantity
 from rowgate.policy.units import Amount, read_duration, read_table
 from rowgate.policy.validation import Draft, Part
-
-_WILDCARDS: Final = "*?["
-
-MAX_LISTED: Final = 10
-"""Most names that a hint lists: more would not be read."""
 
 
 def check(draft: Draft) -> Iterator[Fault]:
     """Give every mistake that shows only when parts of the policy are held against each other."""
-    for one in _CHECKS:
+    for one in (*_CHECKS, *IDENTITY_CHECKS):
         yield from one(draft)
 
 
 def _duplicate_names(draft: Draft) -> Iterator[Fault]:
-    for section in ("clients", "limits", "statements"):
+    for section in ("clients", "limits", "statements", "issuers"):
         first: dict[str, Path] = {}
         for path, name in draft.names[section]:
             if name in first:
@@ -54,30 +54,14 @@ def _references(draft: Draft) -> Iterator[Fault]:
     wanted += [((*rule.path, "clients"), rule.model.clients) for rule in draft.statements]
     for path, names in wanted:
         for index, name in enumerate(names or ()):
-            yield from _unknown(draft, (*path, index), name, "clients", "client rule")
-        yield from _repeated(path, names or ())
+            yield from unknown(draft, (*path, index), name, "clients", "client rule")
+        yield from repeated(path, names or ())
     for limit in draft.limits:
         if limit.model.measure.entity is not None:
-            yield from _unknown(draft, (*limit.path, "measure"), limit.model.measure.entity, "entities", "entity")
+            yield from unknown(draft, (*limit.path, "measure"), limit.model.measure.entity, "entities", "entity")
     for exemption in draft.exemptions:
         if "limit" not in exemption.healed:
-            yield from _unknown(draft, (*exemption.path, "limit"), exemption.model.limit, "limits", "limit")
-
-
-def _unknown(draft: Draft, path: Path, name: str, section: str, noun: str) -> Iterator[Fault]:
-    known = [name for _, name in draft.names[section]]
-    if name not in known and name not in draft.nearly_names[section]:
-        expected = f"the name of {'an' if noun == 'entity' else 'a'} {noun} of this policy"
-        there = f"there are: {listed(known[:MAX_LISTED])}" if known else f"there is no {noun}"
-        yield Fault(path, shown(name), expected, did_you_mean(name, known) or there)
-
-
-def _repeated(path: Path, values: Iterable[str]) -> Iterator[Fault]:
-    seen: set[str] = set()
-    for index, value in enumerate(values):
-        if value in seen:
-            yield Fault((*path, index), f"{shown(str(value))} again", "each entry once")
-        seen.add(value)
+            yield from unknown(draft, (*exemption.path, "limit"), exemption.model.limit, "limits", "limit")
 
 
 def _shadowed_clients(draft: Draft) -> Iterator[Fault]:
@@ -98,39 +82,9 @@ def _broader(first: ClientModel, second: ClientModel) -> bool:
         covers_patterns(first.user or (), second.user or ())
         and covers_patterns(first.database or (), second.database or ())
         and covers_networks(first.from_ or (), second.from_ or ())
-    )
-
-
-def covers_patterns(first: tuple[str, ...], second: tuple[str, ...]) -> bool:
-    """Return whether every name that ``second`` fits surely fits ``first``; no patterns fit every name."""
-    if not first:
-        return True
-    return bool(second) and all(any(_covers_pattern(broad, narrow) for broad in first) for narrow in second)
-
-
-def _covers_pattern(broad: str, narrow: str) -> bool:
-    """Return whether ``broad`` surely fits whatever ``narrow`` fits: for a plain name, a prefix and ``*`` exactly."""
-    if broad == narrow or not broad.strip("*"):
-        return True
-    head = broad.removesuffix("*")
-    is_prefix = head != broad and not any(mark in head for mark in _WILDCARDS)
-    plain = min((narrow.find(mark) for mark in _WILDCARDS if mark in narrow), default=len(narrow))
-    if is_prefix:
-        return narrow[:plain].startswith(head)
-    return plain == len(narrow) and fnmatchcase(narrow, broad)
-
-
-def covers_networks(first: tuple[Network, ...], second: tuple[Network, ...]) -> bool:
-    """Return whether every source that ``second`` admits is admitted by ``first``; no networks admit every source."""
-    if not first:
-        return True
-    if not second:
-        return False
-    four = list(collapse_addresses(net for net in first if isinstance(net, IPv4Network)))
-    six = list(collapse_addresses(net for net in first if isinstance(net, IPv6Network)))
-    return all(
-        any(net.subnet_of(wide) for wide in four) if isinstance(net, IPv4Network) else any(map(net.subnet_of, six))
-        for net in second
+        and covers_countries(first.country or (), second.country or ())
+        and covers_patterns(first.certificate or (), second.certificate or ())
+        and covers_hours(joined(first.hours), joined(second.hours))
     )
 
 
@@ -161,14 +115,14 @@ def _statement_rules(draft: Draft) -> Iterator[Fault]:
         for index, action in enumerate(part.model.deny):
             if action in both:
                 yield Fault((*part.path, "deny", index), f"{action} both allowed and denied", "one of the two")
-        yield from _repeated((*part.path, "allow"), part.model.allow)
-        yield from _repeated((*part.path, "deny"), part.model.deny)
+        yield from repeated((*part.path, "allow"), part.model.allow)
+        yield from repeated((*part.path, "deny"), part.model.deny)
 
 
 def _limits(draft: Draft) -> Iterator[Fault]:
     for part in draft.limits:
         if "scope" not in part.healed:
-            yield from _repeated((*part.path, "scope"), part.model.scope)
+            yield from repeated((*part.path, "scope"), part.model.scope)
         for name, window in part.model.windows.items():
             path = (*part.path, "windows", name)
             if "measure" not in part.healed:
@@ -231,8 +185,11 @@ def _contradictions(part: Part[LimitModel]) -> Iterator[Fault]:
 def _idle(short: WindowModel, long: WindowModel) -> bool:
     """Return whether the shorter window is without effect: the longer one always acts first, and no more weakly.
 
-    A longer window that only alerts leaves work for a shorter one that stops.
+    A longer window that only alerts leaves work for a shorter one that stops; where both are exhausted at once, the
+    stronger action counts.
     """
+    if long.limit.value == short.limit.value and Action.REVOKE in {short.on_exceed, long.on_exceed}:
+        return long.on_exceed is Action.REVOKE
     return long.limit.value <= short.limit.value and (
         long.on_exceed is not Action.ALERT or short.on_exceed is Action.ALERT
     )

@@ -1,8 +1,9 @@
 """What a new policy allows that the old one did not: a reload that loosens anything is an event of its own."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 
-from rowgate.policy.checks import covers_networks, covers_patterns
+from rowgate.policy.coverage import covers_countries, covers_hours, covers_networks, covers_patterns, may_meet
+from rowgate.policy.identity_compare import client_loosened, custody_loosened, issuers_loosened
 from rowgate.policy.snapshot import (
     ClientRule,
     Entity,
@@ -13,6 +14,7 @@ from rowgate.policy.snapshot import (
     StatementRule,
     Window,
 )
+from rowgate.policy.wording import length, words
 
 
 def loosened(old: Snapshot, new: Snapshot) -> list[str]:
@@ -23,11 +25,13 @@ def loosened(old: Snapshot, new: Snapshot) -> list[str]:
     """
     return [
         *_global(old, new),
+        *issuers_loosened(old, new),
         *_clients(old, new),
         *_limits(old, new),
         *_statements(old, new),
         *_entities(old, new),
         *_exemptions(old, new),
+        *custody_loosened(old, new),
     ]
 
 
@@ -46,6 +50,7 @@ def _clients(old: Snapshot, new: Snapshot) -> Iterator[str]:
         else:
             yield from _widened(before[rule.name], rule)
     after = {rule.name for rule in new.clients}
+    yield from _left(before, new)
     if new.unmatched_clients == "admit":
         yield from (
             f"Client rule '{name}' was removed, and clients that no rule matches are admitted."
@@ -57,17 +62,41 @@ def _clients(old: Snapshot, new: Snapshot) -> Iterator[str]:
         yield "The order of the client rules changed: a session may come under another rule."
 
 
-def _widened(old: ClientRule, new: ClientRule) -> Iterator[str]:
+def _left(before: Mapping[str, ClientRule], new: Snapshot) -> Iterator[str]:
+    """Tell where a narrower rule leaves sessions to a later one, or to nobody's rule."""
+    for index, rule in enumerate(new.clients):
+        old = before.get(rule.name)
+        if old is None or not any(_admits_more(rule, old)):
+            continue
+        heirs = [later.name for later in new.clients[index + 1 :] if _may_meet(old, later)]
+        if heirs:
+            yield f"Client rule '{rule.name}' matches less: what it leaves may come under '{heirs[0]}'."
+        elif new.unmatched_clients == "admit":
+            yield f"Client rule '{rule.name}' matches less, and clients that no rule matches are admitted."
+
+
+def _may_meet(first: ClientRule, second: ClientRule) -> bool:
+    return may_meet(first.users, second.users) and may_meet(first.databases, second.databases)
+
+
+def _admits_more(old: ClientRule, new: ClientRule) -> Iterator[str]:
+    """Give the parts in which a rule matches what the old one did not."""
     parts = (
         ("users", covers_patterns(old.users, new.users)),
         ("databases", covers_patterns(old.databases, new.databases)),
         ("networks", covers_networks(old.sources, new.sources)),
+        ("countries", covers_countries(old.countries, new.countries)),
+        ("certificates", covers_patterns(old.certificates, new.certificates)),
+        ("hours", covers_hours(old.hours, new.hours)),
     )
-    for noun, covered in parts:
-        if not covered:
-            yield f"Client rule '{new.name}' admits more {noun}."
+    yield from (noun for noun, covered in parts if not covered)
+
+
+def _widened(old: ClientRule, new: ClientRule) -> Iterator[str]:
+    yield from (f"Client rule '{new.name}' admits more {noun}." for noun in _admits_more(old, new))
     if old.requires_tls and not new.requires_tls:
         yield f"Client rule '{new.name}' no longer requires TLS."
+    yield from client_loosened(old, new)
 
 
 def _limits(old: Snapshot, new: Snapshot) -> Iterator[str]:
@@ -84,7 +113,7 @@ def _limit(old: Limit, new: Limit, policy: Snapshot) -> Iterator[str]:
     if old.enforced and not new.enforced:
         yield f"{subject} is no longer enforced."
     if set(new.scope) - set(old.scope):
-        yield f"{subject} has a scope for each {_words(new.scope)}, it had one for each {_words(old.scope)}."
+        yield f"{subject} has a scope for each {words(new.scope)}, it had one for each {words(old.scope)}."
     if old.key != new.key:
         yield f"{subject} counts anew from zero, because its scope or measure changed."
     if old.measure != new.measure:
@@ -97,19 +126,19 @@ def _limit(old: Limit, new: Limit, policy: Snapshot) -> Iterator[str]:
 
 def _window(subject: str, old: Window, windows: tuple[Window, ...]) -> Iterator[str]:
     """Tell what a window lost, unless another one, as long or longer, holds as little as strictly."""
-    length = f"window of {_length(old.seconds)}"
+    window_name = f"window of {length(old.seconds)}"
     if not any(_as_strict(window, old) for window in windows):
         same = next((window for window in windows if window.seconds == old.seconds), None)
         if same is None:
-            yield f"{subject} lost its {length}."
+            yield f"{subject} lost its {window_name}."
             return
         if same.limit > old.limit:
-            yield f"{subject} allows {same.limit} in its {length}, it allowed {old.limit}."
+            yield f"{subject} allows {same.limit} in its {window_name}, it allowed {old.limit}."
         if same.action.strength < old.action.strength:
-            yield f"{subject} answers with {same.action} instead of {old.action} in its {length}."
+            yield f"{subject} answers with {same.action} instead of {old.action} in its {window_name}."
     told = min((_first_alert(window) for window in windows if window.seconds >= old.seconds), default=None)
     if told is not None and told > _first_alert(old):
-        yield f"{subject} alerts at {told} instead of {_first_alert(old)} in its {length}."
+        yield f"{subject} alerts at {told} instead of {_first_alert(old)} in its {window_name}."
 
 
 def _as_strict(new: Window, old: Window) -> bool:
@@ -125,9 +154,9 @@ def _fewer(old: frozenset[str] | None, new: frozenset[str] | None, policy: Snaps
     if new is None:
         return None
     if old is None:
-        return f"is for the clients {_words(sorted(new))} only"
+        return f"is for the clients {words(sorted(new))} only"
     lost = sorted(old - new)
-    return f"is no longer for the clients {_words(lost)}" if lost and policy.clients else None
+    return f"is no longer for the clients {words(lost)}" if lost and policy.clients else None
 
 
 def _statements(old: Snapshot, new: Snapshot) -> Iterator[str]:
@@ -139,7 +168,7 @@ def _statements(old: Snapshot, new: Snapshot) -> Iterator[str]:
         for change in _rule_changes(old.statement_rule_for(name), new.statement_rule_for(name)):
             told.setdefault(change, []).append(who)
     for change, clients in told.items():
-        yield f"{change} (for {_words(clients)})."
+        yield f"{change} (for {words(clients)})."
 
 
 def _rule_changes(old: StatementRule | None, new: StatementRule | None) -> Iterator[str]:
@@ -181,7 +210,7 @@ def _entity(old: Entity, new: Entity) -> Iterator[str]:
         if kept is None:
             yield f"Entity '{old.name}' lost its table {name}."
         elif lost := set(table.sensitive) - set(kept.sensitive):
-            yield f"Entity '{old.name}' no longer holds {_words(sorted(lost))} of {name} sensitive."
+            yield f"Entity '{old.name}' no longer holds {words(sorted(lost))} of {name} sensitive."
 
 
 def _exemptions(old: Snapshot, new: Snapshot) -> Iterator[str]:
@@ -199,15 +228,3 @@ def _includes(old: Exemption, new: Exemption) -> bool:
         and old.factor >= new.factor
         and old.until >= new.until
     )
-
-
-def _words(items: Iterable[str]) -> str:
-    *most, last = items
-    return f"{', '.join(most)} and {last}" if most else last
-
-
-def _length(seconds: float) -> str:
-    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
-        if seconds >= size and seconds % size == 0:
-            return f"{seconds / size:.0f}{unit}"
-    return f"{seconds:g}s"

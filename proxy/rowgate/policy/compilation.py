@@ -1,31 +1,43 @@
 """From a valid policy model to the snapshot in force."""
 
+from pathlib import PurePath
 from types import MappingProxyType
 
+from rowgate.policy.fields import DEFAULT_MAX_WAIT
+from rowgate.policy.hours import joined
+from rowgate.policy.identity_units import is_url
 from rowgate.policy.model import (
-    DEFAULT_MAX_WAIT,
     ClientModel,
+    CustodyModel,
     EntityModel,
     ExemptionModel,
+    IntrospectionModel,
+    IssuerModel,
     LimitModel,
     PolicyModel,
     StatementModel,
+    UnreachableModel,
     WindowModel,
 )
 from rowgate.policy.snapshot import (
     Action,
     ClientRule,
+    Custody,
     Dimension,
     Entity,
     EntityTable,
     Exemption,
+    Introspection,
+    Issuer,
     Limit,
     Mode,
+    NamedFile,
     Snapshot,
     StatementRule,
     Window,
 )
 from rowgate.policy.units import Amount, Percentage, read_duration, read_table
+from rowgate.subject import IdentityKind
 
 
 def compiled(model: PolicyModel, source: str) -> Snapshot:
@@ -38,13 +50,80 @@ def compiled(model: PolicyModel, source: str) -> Snapshot:
         statements=tuple(_statement(rule, model.mode) for rule in model.statements),
         entities=tuple(_entity(name, model.entities[name]) for name in sorted(model.entities)),
         exemptions=tuple(map(_exemption, model.exemptions)),
+        issuers=tuple(_issuer(issuer, PurePath(source).parent) for issuer in model.issuers),
+        custody=tuple(map(_custody, model.custody)),
         source=source,
     )
 
 
 def _client(model: ClientModel) -> ClientRule:
     return ClientRule(
-        model.name, model.user or (), model.database or (), model.from_ or (), requires_tls=model.tls == "require"
+        name=model.name,
+        users=model.user or (),
+        databases=model.database or (),
+        sources=model.from_ or (),
+        countries=tuple(sorted(model.country or ())),
+        certificates=model.certificate or (),
+        hours=joined(model.hours),
+        requires_tls=model.tls == "require",
+        requires_end_user=model.end_user == "token",
+        per_transaction=model.per == "transaction",
+        issuers=_named(model.issuers),
+        max_session=model.max_session,
+    )
+
+
+def _issuer(model: IssuerModel, directory: PurePath) -> Issuer:
+    issued = model.issued
+    unreachable = model.unreachable
+    return Issuer(
+        name=model.name,
+        issuer=model.issuer,
+        audiences=tuple(sorted(set(model.audience))),
+        keys=model.keys if is_url(model.keys) else _file(model.keys, directory),
+        algorithms=tuple(sorted(set(model.algorithms))),
+        end_user=model.end_user,
+        max_age=model.max_age,
+        skew=model.skew,
+        max_key_age=model.max_key_age,
+        revoked_keys=frozenset(model.revoked_keys),
+        introspection=_introspection(issued, directory) if isinstance(issued, IntrospectionModel) else None,
+        recorded=issued == "record",
+        directory=model.end_users == "directory",
+        grace=unreachable.grace if isinstance(unreachable, UnreachableModel) else 0.0,
+    )
+
+
+def _introspection(model: IntrospectionModel, directory: PurePath) -> Introspection:
+    return Introspection(model.introspection, model.client, _file(model.secret_file, directory), model.remember)
+
+
+def _file(written: str, directory: PurePath) -> NamedFile:
+    return NamedFile(str(directory / written), written)
+
+
+def _custody(model: CustodyModel) -> Custody:
+    """Return the custody of the one credential that the model names."""
+    kind, name = next(
+        (kind, name)
+        for kind, name in (
+            (IdentityKind.USER, model.user),
+            (IdentityKind.SIGNING_KEY, model.signing_key),
+            (IdentityKind.CERTIFICATE, model.certificate),
+            (None, model.secret),
+        )
+        if name is not None
+    )
+    return Custody(
+        kind=kind,
+        name=name,
+        owner=model.owner,
+        custodians=frozenset(model.custodians),
+        rotate_within=model.rotate_within,
+        rotated=model.rotated,
+        max_age=model.max_age,
+        dormant_after=model.dormant_after,
+        overdue=model.overdue,
     )
 
 

@@ -24,7 +24,10 @@ def load(path: FilePath) -> Snapshot:
 
 
 def read(octets: bytes, source: str) -> Snapshot:
-    """Return the policy in ``octets``, the content of the file ``source``; raise ``PolicyError`` as ``load`` does."""
+    """Return the policy in ``octets``, the content of the file ``source``; raise ``PolicyError`` as ``load`` does.
+
+    Files that it names are looked for from the directory of ``source``; none of them is opened here.
+    """
     document = parse(octets)
     data = document.data
     if not document.readable or not isinstance(data, dict):

@@ -1,225 +1,89 @@
-"""The policy format of version 1 as pydantic models: the one place that says which keys there are and what they take.
+"""The policy format of version 1 as pydantic models: the one place that says which keys there are.
 
 The JSON Schema that editors complete from is written from these models, so every field's docstring is help for a DBA.
 What belongs to the format but is enforced only by later versions is named in each model's ``later``.
 """
 
-from typing import Annotated, ClassVar, Final, Literal
+from typing import Annotated, ClassVar, Final
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    WithJsonSchema,
-    field_validator,
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Tag, field_validator
+
+from rowgate.policy.fields import (
+    BY_SHAPE,
+    ENFORCED_ACTIONS,
+    MAPPING_MARK,
+    MAX_AUDIENCES,
+    MAX_CLIENTS,
+    MAX_COLUMNS,
+    MAX_COUNTRIES,
+    MAX_CUSTODIANS,
+    MAX_CUSTODY,
+    MAX_ENTITIES,
+    MAX_EXEMPTIONS,
+    MAX_ISSUERS,
+    MAX_LIMITS,
+    MAX_PATTERNS,
+    MAX_REVOKED_KEYS,
+    MAX_STATEMENTS,
+    MAX_TABLES,
+    MAX_WINDOWS,
+    ActionName,
+    AlertAt,
+    Algorithm,
+    AllowedAction,
+    Claim,
+    Closed,
+    Count,
+    Country,
+    CredentialAge,
+    DimensionField,
+    EndUserField,
+    EndUsers,
+    EntityName,
+    Factor,
+    Grace,
+    HoursField,
+    Identifier,
+    IssuedWord,
+    IssuerName,
+    MeasureField,
+    ModeField,
+    Name,
+    NetworkField,
+    OnExceed,
+    Overdue,
+    PathField,
+    Pattern,
+    Per,
+    Place,
+    Reason,
+    Remember,
+    RotationTime,
+    SessionTime,
+    SigningKey,
+    SizeOrCount,
+    Skew,
+    SourceValue,
+    TableName,
+    Text,
+    TlsField,
+    TokenAge,
+    Unmatched,
+    Until,
+    Url,
+    Version,
+    Wait,
+    WindowName,
 )
+from rowgate.policy.snapshot import Dimension
+from rowgate.policy.units import Unfit
 
-from rowgate.policy.problem import did_you_mean, listed
-from rowgate.policy.snapshot import LOCAL_SOURCE, Action, Dimension, Measure, Mode, Network
-from rowgate.policy.units import (
-    DURATION_PATTERN,
-    ENTITY_PATTERN,
-    MAX_AMOUNT,
-    PERCENT_PATTERN,
-    SIZE_PATTERN,
-    Amount,
-    Percentage,
-    Unfit,
-    later,
-    read_alert,
-    read_count,
-    read_duration,
-    read_measure,
-    read_network,
-    read_size,
-    read_table,
-    read_timestamp,
-)
-from rowgate.sql.kinds import ACTIONS, REPLICATION
-
-MAX_CLIENTS: Final = 300
-MAX_STATEMENTS: Final = 300
-MAX_EXEMPTIONS: Final = 1_000
-MAX_ENTITIES: Final = 100
-MAX_TABLES: Final = 1_000
-"""Bounds of lists that are gone through when a session opens or the catalogue is read, and of rules that are held
-against each other at load: ample, as a rule takes patterns, and never a stall."""
-
-MAX_LIMITS: Final = 64
-MAX_WINDOWS: Final = 8
-"""Bounds of what every row is counted against: a session's accounts must stay a handful of cache lines."""
-
-MAX_PATTERNS: Final = 200
-MAX_COLUMNS: Final = 200
-
-MIN_WINDOW: Final = 1.0
-MAX_WINDOW: Final = 30 * 86_400.0
-"""Shortest and longest window in seconds: what the ledger's rings of buckets cover."""
-
-MAX_THROTTLE_WINDOW: Final = 3_600.0
-"""Longest window in seconds that may throttle. A window gives room back one bucket (1/64 of it) at a time: 56 s for an
-hour, about the longest wait; in a longer one nothing would come free while the statement is held."""
-
-DEFAULT_MAX_WAIT: Final = 5.0
-MAX_WAIT: Final = 60.0
-"""Longest hold in seconds: a held statement holds a snapshot, which keeps VACUUM from cleaning the whole database."""
-
-MAX_FACTOR: Final = 100
-"""Largest factor of an exemption: beyond it the limit has the wrong amount."""
-
-ENFORCED_ACTIONS: Final = tuple(sorted(ACTIONS))
-"""What a statement rule can allow or deny in this build."""
-
-ALLOWED_ACTIONS: Final = tuple(sorted(ACTIONS - {REPLICATION}))
-"""What it can allow: no replication connection is relayed in this build, so allowing one would promise too much."""
-
-LATER_ACTIONS: Final = ("server_files", "large_objects")
-LATER_DIMENSIONS: Final = ("end_user", "signing_key", "issuer")
-LATER_ON_EXCEED: Final = ("revoke",)
-
-
-def _choose(value: object, options: tuple[str, ...], others: tuple[str, ...] = ()) -> str:
-    """Return ``value`` when it is one of ``options``; say so when it is one that a later version enforces."""
-    expected = listed(options)
-    if not isinstance(value, str):
-        raise Unfit(expected)
-    if value in others:
-        raise Unfit(expected, later(f"`{value}`"))
-    if value not in options:
-        raise Unfit(expected, did_you_mean(value, options))
-    return value
-
-
-def _mode(value: object) -> Mode:
-    return Mode(_choose(value, tuple(Mode)))
-
-
-def _dimension(value: object) -> Dimension:
-    return Dimension(_choose(value, tuple(Dimension), LATER_DIMENSIONS))
-
-
-def _on_exceed(value: object) -> Action:
-    return Action(_choose(value, tuple(Action), LATER_ON_EXCEED))
-
-
-def _action(value: object) -> str:
-    return _choose(value, ENFORCED_ACTIONS, LATER_ACTIONS)
-
-
-def _allowed_action(value: object) -> str:
-    action = _action(value)
-    if action == REPLICATION:
-        raise Unfit(listed(ALLOWED_ACTIONS), later("`allow: [replication]`"))
-    return action
-
-
-def _unmatched(value: object) -> str:
-    return _choose(value, ("refuse", "admit"))
-
-
-def _tls(value: object) -> str:
-    return _choose(value, ("require", "any"))
-
-
-def _version(value: object) -> int:
-    if value != 1 or isinstance(value, (bool, float)):
-        raise Unfit("1, the version of the policy format that this build reads")
-    return 1
-
-
-def _window(value: object) -> str:
-    seconds = read_duration(value)
-    if not MIN_WINDOW <= seconds <= MAX_WINDOW:
-        raise Unfit("a window from 1s to 30d")
-    return str(value)
-
-
-def _wait(value: object) -> float:
-    seconds = read_duration(value)
-    if not 0 < seconds <= MAX_WAIT:
-        instead = "use on_exceed: block to refuse at once" if not seconds else "a held statement holds up VACUUM"
-        raise Unfit(f"a wait from 1ms to {MAX_WAIT:.0f}s", instead)
-    return seconds
-
-
-def _factor(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 1 < value <= MAX_FACTOR:
-        raise Unfit(
-            f"a number above 1 and at most {MAX_FACTOR}",
-            "an exemption only raises a limit; set the limit itself to the amount it should have",
-        )
-    return float(value)
-
-
-def _until(value: object) -> float:
-    return read_timestamp(value)
-
-
-def _table(value: str) -> str:
-    read_table(value)
-    return value
-
-
-def _source(value: object) -> str:
-    return LOCAL_SOURCE if value == LOCAL_SOURCE else str(read_network(value))
-
-
-def _said(value: str) -> str:
-    if not value.strip():
-        raise Unfit("a reason that somebody can check later, such as a ticket's number")
-    return value
-
-
-Name = Annotated[
-    str,
-    StringConstraints(
-        min_length=1, max_length=80, pattern=r"^[^\x00-\x1f\x7f\s]([^\x00-\x1f\x7f]*[^\x00-\x1f\x7f\s])?$"
-    ),
-]
-Text = Annotated[str, StringConstraints(min_length=1, max_length=500)]
-Identifier = Annotated[str, StringConstraints(min_length=1, max_length=63)]
-Pattern = Annotated[str, StringConstraints(min_length=1, max_length=256)]
-EntityName = Annotated[str, StringConstraints(pattern=ENTITY_PATTERN)]
-
-_AMOUNT_SCHEMA: Final = {
-    "oneOf": [{"type": "integer", "minimum": 1, "maximum": MAX_AMOUNT}, {"type": "string", "pattern": SIZE_PATTERN}]
-}
-_ALERT_SCHEMA: Final = {
-    "oneOf": [*_AMOUNT_SCHEMA["oneOf"], {"type": "string", "pattern": PERCENT_PATTERN}],
-}
-_MEASURE_PATTERN: Final = rf"^(rows|bytes|statements|rows\({ENTITY_PATTERN[1:-1]}\))$"
-_MEASURE_SCHEMA: Final = {
-    "anyOf": [{"enum": ["rows", "bytes", "statements"]}, {"type": "string", "pattern": _MEASURE_PATTERN}]
-}
-_DURATION_SCHEMA: Final = {"type": "string", "pattern": DURATION_PATTERN}
-_WINDOW_SCHEMA: Final = {"type": "string", "pattern": r"^[0-9]{1,9}(s|m|h|d)$"}
-_TABLE_PATTERN: Final = r'^([^A-Z".]+|"([^"]|"")+")\.([^A-Z".]+|"([^"]|"")+")$'
-
-ModeField = Annotated[Mode, BeforeValidator(_mode)]
-DimensionField = Annotated[Dimension, BeforeValidator(_dimension)]
-OnExceed = Annotated[Action, BeforeValidator(_on_exceed)]
-ActionName = Annotated[str, BeforeValidator(_action), WithJsonSchema({"enum": list(ENFORCED_ACTIONS)})]
-AllowedAction = Annotated[str, BeforeValidator(_allowed_action), WithJsonSchema({"enum": list(ALLOWED_ACTIONS)})]
-Unmatched = Annotated[Literal["refuse", "admit"], BeforeValidator(_unmatched)]
-TlsField = Annotated[Literal["require", "any"], BeforeValidator(_tls)]
-Version = Annotated[Literal[1], BeforeValidator(_version)]
-SizeOrCount = Annotated[Amount, BeforeValidator(read_size), WithJsonSchema(_AMOUNT_SCHEMA)]
-Count = Annotated[Amount, BeforeValidator(read_count), WithJsonSchema(_AMOUNT_SCHEMA["oneOf"][0])]
-AlertAt = Annotated[Amount | Percentage, BeforeValidator(read_alert), WithJsonSchema(_ALERT_SCHEMA)]
-MeasureField = Annotated[Measure, BeforeValidator(read_measure), WithJsonSchema(_MEASURE_SCHEMA)]
-WindowName = Annotated[str, BeforeValidator(_window), WithJsonSchema(_WINDOW_SCHEMA)]
-Wait = Annotated[float, BeforeValidator(_wait), WithJsonSchema(_DURATION_SCHEMA)]
-NetworkField = Annotated[Network, BeforeValidator(read_network), WithJsonSchema({"type": "string"})]
-TableName = Annotated[str, AfterValidator(_table), WithJsonSchema({"type": "string", "pattern": _TABLE_PATTERN})]
-SourceValue = Annotated[str, BeforeValidator(_source), WithJsonSchema({"type": "string"})]
-Factor = Annotated[
-    float, BeforeValidator(_factor), WithJsonSchema({"type": "number", "exclusiveMinimum": 1, "maximum": MAX_FACTOR})
-]
-Until = Annotated[float, BeforeValidator(_until), WithJsonSchema({"type": "string", "format": "date-time"})]
-Reason = Annotated[Text, AfterValidator(_said)]
+DEFAULT_TOKEN_AGE: Final = 86_400.0
+DEFAULT_SKEW: Final = 30.0
+DEFAULT_REMEMBER: Final = 30.0
+DEFAULT_ROTATION: Final = 7 * 86_400.0
+"""What holds, in seconds, where a policy says nothing: a day, as log-ins last; half a minute for two clocks to differ
+and for an answer to count; a week to replace a credential."""
 
 
 class _Strict(BaseModel):
@@ -257,10 +121,64 @@ class EntityModel(_Strict):
     """Tables by name with schema, such as public.customers; a name with capitals in double quotes, as in SQL."""
 
 
-class ClientModel(_Strict):
-    """Who may connect. A session takes the first rule whose every part it matches."""
+class IntrospectionModel(_Strict):
+    """How an issuer is asked whether it has issued a token, and still stands by it (RFC 7662)."""
 
-    later: ClassVar[tuple[str, ...]] = ("end_user", "hours", "max_session")
+    introspection: Url
+    """Where it is asked: an https URL; http only on this machine."""
+    client: Text
+    """The name (client_id) under which Rowgate asks."""
+    secret_file: PathField
+    """File with the password that goes with the name; relative to this policy's directory."""
+    remember: Remember = DEFAULT_REMEMBER
+    """How long an answer counts, at most 10m; 30s when left out. A token taken back is good for as long."""
+
+
+class UnreachableModel(_Strict):
+    """What becomes of tokens while their issuer cannot be reached."""
+
+    grace: Grace
+    """How long its keys and answers that are known still count, at most 24h; a token not seen before is refused."""
+
+
+class IssuerModel(_Strict):
+    """Who may sign tokens of end users, and what makes such a token count."""
+
+    name: IssuerName
+    """Name that client rules, limits and revocations refer to."""
+    issuer: Text
+    """The issuer as its tokens name it: the claim iss, exactly."""
+    audience: tuple[Text, ...] = Field(min_length=1, max_length=MAX_AUDIENCES)
+    """Whom tokens must be for: one of these must be in the claim aud."""
+    keys: Place
+    """Its public keys, a JSON Web Key Set: an https URL (http only on this machine), or a file's path relative to this
+    policy's directory."""
+    algorithms: tuple[Algorithm, ...] = Field(min_length=1)
+    """What it signs with; a token signed with anything else is refused. Asymmetric algorithms only."""
+    end_user: Claim = "sub"
+    """The claim that names the end user: sub, when left out, or such as email."""
+    max_age: TokenAge = DEFAULT_TOKEN_AGE
+    """Oldest token, since its claim iat, whatever its exp says; at most 30d, and 24h when left out."""
+    skew: Skew = DEFAULT_SKEW
+    """How far its clock and ours may differ: at most 5m, and 30s when left out."""
+    max_key_age: CredentialAge | None = None
+    """Oldest key, since it was first seen here; older ones are refused. No bound when left out."""
+    revoked_keys: tuple[Text, ...] = Field(default=(), max_length=MAX_REVOKED_KEYS)
+    """Ids (kid) of keys whose tokens are refused from now on, whatever the issuer says."""
+    issued: Annotated[Annotated[IntrospectionModel, Tag(MAPPING_MARK)] | IssuedWord, BY_SHAPE] = "unchecked"
+    """How it is made sure that a token was issued, not only signed. A mapping with introspection: the issuer is asked.
+    record: its id (jti) must be in the issuance record. unchecked: a stolen key makes tokens that count."""
+    end_users: EndUsers = "any"
+    """any: whoever the token names. directory: only people whom the directory (SCIM) knows and has active."""
+    unreachable: Annotated[Annotated[UnreachableModel, Tag(MAPPING_MARK)] | Closed, BY_SHAPE] = "closed"
+    """closed: while it cannot be reached, its tokens are refused. {grace: 10m}: what is known counts for as long."""
+
+
+class ClientModel(_Strict):
+    """Who may connect. A session takes the first rule whose every part it matches.
+
+    What decides is user, database, from, country, certificate and hours; the rest is what such a session must have.
+    """
 
     name: Name
     """Name that limits and statement rules refer to."""
@@ -271,9 +189,28 @@ class ClientModel(_Strict):
     from_: tuple[NetworkField, ...] | None = Field(default=None, alias="from", min_length=1, max_length=MAX_PATTERNS)
     """Networks that the client connects from, such as 10.20.0.0/16. From anywhere, a Unix socket included, when left
     out; a rule with networks never matches a Unix socket."""
+    country: tuple[Country, ...] | None = Field(default=None, min_length=1, max_length=MAX_COUNTRIES)
+    """Countries that the client connects from, by code such as KR. From anywhere when left out; a source whose country
+    is not known, a private network among them, is in none."""
+    certificate: tuple[Pattern, ...] | None = Field(default=None, min_length=1, max_length=MAX_PATTERNS)
+    """Names in the client's certificate (common name or alternative name); * ? [abc] are wildcards. With or without a
+    certificate when left out."""
+    hours: HoursField | None = None
+    """When: days, times and a zone such as "Mon-Fri 08:00-20:00 Asia/Seoul", or a list of them in one zone. A span that
+    ends before it starts goes on into the next day. Outside, a later rule may match; if none does, the session ends. At
+    any time when left out."""
     tls: TlsField = "any"
     """require: a session that the rule matches and that is not encrypted by TLS is refused; a Unix socket is as good as
     TLS. any: with or without."""
+    max_session: SessionTime | None = None
+    """Longest time that a session lasts, such as 12h, at most 30d. No bound when left out."""
+    end_user: EndUserField | None = None
+    """token: nothing is read before a token has said who the end user is. Left out: a token may come, none has to."""
+    per: Per | None = None
+    """With end_user: session, a token counts until the session ends or brings another; transaction, for the transaction
+    that brought it alone, as pools need. session when left out."""
+    issuers: tuple[Name, ...] | None = Field(default=None, min_length=1, max_length=MAX_ISSUERS)
+    """With end_user: names of the issuers whose tokens count here; all when left out."""
 
 
 class WindowModel(_Strict):
@@ -285,7 +222,8 @@ class WindowModel(_Strict):
     """Alert before the limit is reached: a percentage of it such as 50%, or an amount."""
     on_exceed: OnExceed
     """alert: only tell. throttle: hold the rows back until there is room, at most max_wait, then block; in windows up
-    to 1h. block: refuse, and cut a result at the row that would pass the limit."""
+    to 1h. block: refuse, and cut a result at the row that would pass the limit. revoke: block, and revoke the identity
+    that the scope names, until somebody lifts that."""
     max_wait: Wait | None = None
     """With throttle: longest time that a statement is held, at most 60s; 5s when left out."""
 
@@ -300,10 +238,11 @@ class LimitModel(_Strict):
     clients: tuple[Name, ...] | None = Field(default=None, min_length=1, max_length=MAX_CLIENTS)
     """Names of client rules it is for; every session when left out."""
     scope: tuple[DimensionField, ...] = Field(min_length=1, max_length=len(Dimension))
-    """What has an account of its own: each user, source network, database, statement (its text without literals), or
-    each combination of those listed."""
+    """What has an account of its own: each user, end_user, signing_key, issuer, certificate, source network, database,
+    statement (its text without literals), or each combination of those listed. No session may lack any of it."""
     measure: MeasureField
-    """What is counted: rows, bytes, statements, or rows(ENTITY): rows of statements that read the entity's tables."""
+    """What is counted: rows, bytes, statements, rows(ENTITY): rows of statements that read the entity's tables, or
+    distinct(end_user): the people who act, each once in a window."""
     windows: dict[WindowName, WindowModel] = Field(min_length=1, max_length=MAX_WINDOWS)
     """Windows by length, from 1s to 30d; a longer one needs a larger limit."""
     hint: Text | None = None
@@ -335,10 +274,16 @@ class StatementModel(_Strict):
 class ExemptionScopeModel(_Strict):
     """Whose accounts are exempted: values of the limit's scope; what is left out may be anything."""
 
-    later: ClassVar[tuple[str, ...]] = LATER_DIMENSIONS
-
     user: Identifier | None = None
     """A database user, by name."""
+    end_user: Text | None = None
+    """An end user, by the name that the issuer's tokens give."""
+    signing_key: SigningKey | None = None
+    """A signing key, by its issuer's name and its id, such as sso/2026-11."""
+    issuer: Name | None = None
+    """An issuer, by its name in this policy."""
+    certificate: Text | None = None
+    """A client's certificate, by its common name."""
     source: SourceValue | None = None
     """An address or a network, or local for Unix sockets."""
     database: Identifier | None = None
@@ -362,6 +307,34 @@ class ExemptionModel(_Strict):
     """Why, such as the number of a ticket."""
 
 
+class CustodyModel(_Strict):
+    """Who answers for a credential and who can know it: when one of them leaves, it has to be made anew."""
+
+    user: Identifier | None = None
+    """The database user whose password it is; one of user, signing_key, certificate and secret."""
+    signing_key: SigningKey | None = None
+    """The issuer's key that it is, such as sso/2026-11; sso/* stands for all keys of the issuer sso."""
+    certificate: Text | None = None
+    """The client's certificate that it is, by its common name."""
+    secret: Name | None = None
+    """Any other secret, by a name: Rowgate keeps its dates and cannot refuse it."""
+    owner: Text
+    """The end user who answers for it."""
+    custodians: tuple[Text, ...] = Field(default=(), max_length=MAX_CUSTODIANS)
+    """Other end users who can know it."""
+    rotate_within: RotationTime = DEFAULT_ROTATION
+    """How soon after owner or custodian has left or moved it has to be another: at most 90d, and 7d when left out."""
+    rotated: Until | None = None
+    """When it was last made anew: a time stamp with a zone such as 2026-11-01T00:00Z. Change it at every rotation."""
+    max_age: CredentialAge | None = None
+    """Oldest it may become, since `rotated` or its first use. No bound when left out."""
+    dormant_after: CredentialAge | None = None
+    """A warning is given when it is used again, or still there, after so long without use. Never when left out."""
+    overdue: Overdue = "alert"
+    """What becomes of it when it should be another and is not. alert: it is told, again and again. refuse: it no longer
+    counts."""
+
+
 class PolicyModel(_Strict):
     """A policy of Rowgate: who may connect, and how much they may read."""
 
@@ -376,6 +349,8 @@ class PolicyModel(_Strict):
     recorded."""
     entities: dict[EntityName, EntityModel] = Field(default={}, max_length=MAX_ENTITIES)
     """What one person is, across tables, by name."""
+    issuers: tuple[IssuerModel, ...] = Field(default=(), max_length=MAX_ISSUERS)
+    """Whose tokens say who an end user is."""
     clients: tuple[ClientModel, ...] = Field(default=(), max_length=MAX_CLIENTS)
     """Who may connect; the first match names the session's client rule."""
     limits: tuple[LimitModel, ...] = Field(default=(), max_length=MAX_LIMITS)
@@ -384,3 +359,5 @@ class PolicyModel(_Strict):
     """What one statement may be and return; the first match applies."""
     exemptions: tuple[ExemptionModel, ...] = Field(default=(), max_length=MAX_EXEMPTIONS)
     """Limits raised for somebody, for a while."""
+    custody: tuple[CustodyModel, ...] = Field(default=(), max_length=MAX_CUSTODY)
+    """Who answers for credentials and can know them."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
 from rowgate.policy.hours import Hours
 from rowgate.subject import IdentityKind
@@ -152,6 +152,24 @@ class ClientRule:
             and (not self.countries or arrival.country in self.countries)
             and (not self.certificates or any(_fits(self.certificates, name) for name in arrival.certificate))
         )
+
+
+class NamedFile(str):
+    """The path of a file that a policy names.
+
+    ``written`` is how the policy has it, which is what its version is made of: the same policy in another directory
+    has the same version.
+    """
+
+    written: str
+
+    __slots__ = ("written",)
+
+    def __new__(cls, path: str, written: str) -> Self:
+        """Return the path, which begins at the policy's directory if ``written`` is relative."""
+        name = super().__new__(cls, path)
+        name.written = written
+        return name
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,6 +339,11 @@ class Snapshot:
         limits = any(limit.enforced for limit in self.limits)
         return self.mode == "enforce" or limits or any(rule.enforced for rule in self.statements)
 
+    @property
+    def asks_for_countries(self) -> bool:
+        """Whether a client rule asks where a source is, which takes a database of countries to know."""
+        return any(rule.countries for rule in self.clients)
+
     def client_for(self, arrival: Arrival, at: float) -> ClientRule | None:
         """Return the first client rule that a session matches at a moment; None when it is unmatched."""
         return next((rule for rule in self.clients if rule.matches(arrival, at)), None)
@@ -395,4 +418,4 @@ def _canonical(value: object) -> object:
         return {str(key): _canonical(item) for key, item in value.items()}
     if isinstance(value, Network):
         return str(value)
-    return value
+    return value.written if isinstance(value, NamedFile) else value

@@ -22,13 +22,16 @@ ENTITY_PATTERN: Final = r"^[A-Za-z_][A-Za-z0-9_-]{0,62}$"
 
 EXPECTED_DURATION: Final = "a duration such as 1s, 5m, 1h or 30d"
 EXPECTED_SIZE: Final = "a number of bytes, or a size such as 64MB or 1GiB"
-EXPECTED_MEASURE: Final = "one of rows, bytes, statements or rows(ENTITY)"
+EXPECTED_MEASURE: Final = "one of rows, bytes, statements, rows(ENTITY) or distinct(end_user)"
 EXPECTED_TIME: Final = "a time stamp with a zone such as 2026-12-01T00:00Z"
 EXPECTED_TABLE: Final = "a table with its schema such as public.customers"
 EXPECTED_NETWORK: Final = "a network such as 10.20.0.0/16, 2001:db8::/32 or the address of one host"
 
+END_USER: Final = "end_user"
+"""What ``distinct`` counts in this build; no entity is called that."""
+
 LATER_MEASURES: Final = frozenset({"distinct", "empty_lookups"})
-"""Measures of the policy format that this build cannot count yet."""
+"""Measures of the policy format that this build cannot count yet, but for distinct(end_user)."""
 
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 _OCTETS: Final = {
@@ -122,11 +125,13 @@ def read_alert(value: object) -> Amount | Percentage:
 
 
 def read_measure(value: object) -> Measure:
-    """Return the measure of ``rows``, ``bytes``, ``statements`` or ``rows(customer)``."""
+    """Return the measure of ``rows``, ``bytes``, ``statements``, ``rows(customer)`` or ``distinct(end_user)``."""
     if not isinstance(value, str):
         raise Unfit(EXPECTED_MEASURE)
     name, bracket, rest = value.partition("(")
     name = name.strip()
+    if name == "distinct" and rest.removesuffix(")").strip() == END_USER and rest.endswith(")"):
+        return Measure(Quantity.END_USERS)
     if name in LATER_MEASURES:
         raise Unfit(EXPECTED_MEASURE, later(f"the measure `{name}(…)`"))
     if name not in set(Quantity):

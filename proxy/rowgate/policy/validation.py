@@ -13,10 +13,13 @@ from typing import Any, Final, Generic, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from rowgate.policy.fields import MAPPING_MARK, WORD_MARK
 from rowgate.policy.model import (
     ClientModel,
+    CustodyModel,
     EntityModel,
     ExemptionModel,
+    IssuerModel,
     LimitModel,
     PolicyModel,
     StatementModel,
@@ -27,6 +30,10 @@ from rowgate.policy.units import ENTITY_PATTERN, Unfit, later
 M = TypeVar("M", bound=BaseModel)
 
 _KEY_MARK: Final = "[key]"
+_SHAPE_MARKS: Final = frozenset({MAPPING_MARK, WORD_MARK})
+_MARKS: Final = _SHAPE_MARKS | {_KEY_MARK}
+"""What pydantic adds to places: behind a key of a mapping that is itself wrong, and by a value's shape."""
+
 _EXPECTED: Final[Mapping[str, str]] = MappingProxyType(
     {
         "string_type": "text",
@@ -41,6 +48,9 @@ _EXPECTED: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 """What was expected, by pydantic's name of the error."""
+
+_NAMED: Final = ("clients", "limits", "statements", "entities", "issuers")
+"""Sections whose rules have names."""
 
 _HEALINGS: Final = 4
 """Rounds of healing before a rule is given up: a field's error may hide one inside it, no deeper than the format is."""
@@ -63,6 +73,14 @@ _HEALED: Final[Mapping[type[BaseModel], Mapping[str, object]]] = MappingProxyTyp
             "reason": "?",
         },
         EntityModel: {"tables": {"public.healed": {"key": "id"}}},
+        IssuerModel: {
+            "name": "?",
+            "issuer": "?",
+            "audience": ("?",),
+            "keys": "?",
+            "algorithms": ("ES256",),
+        },
+        CustodyModel: {"owner": "?"},
     }
 )
 
@@ -80,12 +98,16 @@ class Part(Generic[M]):
 class Draft:
     """A policy as far as it was understood, for the checks between its parts."""
 
+    sections: frozenset[str]
+    """Keys that were written, whatever they hold."""
     unmatched_clients: str
     clients: tuple[Part[ClientModel], ...]
     limits: tuple[Part[LimitModel], ...]
     statements: tuple[Part[StatementModel], ...]
     exemptions: tuple[Part[ExemptionModel], ...]
     entities: tuple[Part[EntityModel], ...]
+    issuers: tuple[Part[IssuerModel], ...]
+    custody: tuple[Part[CustodyModel], ...]
     names: Mapping[str, tuple[tuple[Path, str], ...]]
     """By section, every name that was written, those of rules not understood included."""
     nearly_names: Mapping[str, frozenset[str]]
@@ -104,14 +126,17 @@ def draft(data: dict[str, Any]) -> Draft:
     """Return what can be understood of a policy's plain values, whatever is wrong with some of them."""
     unmatched = data.get("unmatched_clients", "refuse")
     return Draft(
+        sections=frozenset(data),
         unmatched_clients=unmatched if isinstance(unmatched, str) else "",
         clients=_rules(data, "clients", ClientModel),
         limits=_rules(data, "limits", LimitModel),
         statements=_rules(data, "statements", StatementModel),
         exemptions=_rules(data, "exemptions", ExemptionModel),
         entities=_entities(data),
-        names={section: _names(data, section) for section in ("clients", "limits", "statements", "entities")},
-        nearly_names={section: _nearly_names(data, section) for section in ("clients", "limits", "entities")},
+        issuers=_rules(data, "issuers", IssuerModel),
+        custody=_rules(data, "custody", CustodyModel),
+        names={section: _names(data, section) for section in _NAMED},
+        nearly_names={section: _nearly_names(data, section) for section in _NAMED},
     )
 
 
@@ -171,7 +196,7 @@ def _part(path: Path, item: object, kind: type[M]) -> Part[M] | None:
 
 def _heal(values: dict[str, Any], details: ErrorDetails, kind: type[BaseModel]) -> None:
     """Take the cause of one error out of ``values``: no more than the entry of a mapping where that is enough."""
-    field, *inner = [str(step) for step in details["loc"] if step != _KEY_MARK]
+    field, *inner = [str(step) for step in details["loc"] if step not in _MARKS]
     inside = values.get(field)
     if isinstance(inside, dict) and inner and inner[0] in inside:
         values[field] = _without(inside, inner, _model_in(kind.model_fields[field].annotation))
@@ -199,7 +224,7 @@ def _echo(details: ErrorDetails) -> bool:
 
 
 def _fault(details: ErrorDetails, data: dict[str, Any]) -> Fault:
-    path = tuple(details["loc"])
+    path = _written(details["loc"], data)
     if path[-1:] == (_KEY_MARK,):
         path = path[:-1]
         expected, hint = _expectation(details, path[-1])
@@ -211,6 +236,16 @@ def _fault(details: ErrorDetails, data: dict[str, Any]) -> Fault:
     value = details["input"]
     expected, hint = _expectation(details, value)
     return Fault(path, shown(value), expected, hint)
+
+
+def _written(loc: Path, data: object) -> Path:
+    """Return a place as the document has it: without a value's shape, or an index into what was written as one."""
+    path: Path = ()
+    for step in loc:
+        unlisted = isinstance(step, int) and isinstance(_value_at(path, data), str)
+        if step not in _SHAPE_MARKS and not unlisted:
+            path = (*path, step)
+    return path
 
 
 def _unknown_key(path: Path) -> Fault:
@@ -253,6 +288,8 @@ def _value_at(path: Path, data: object) -> object:
             data = data.get(step)
         elif isinstance(data, tuple) and isinstance(step, int):
             data = data[step]
+        else:
+            return None
     return data
 
 
