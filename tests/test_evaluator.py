@@ -1,5 +1,6 @@
 """The evaluator joins what guards say: any denial denies, the strictest bounds hold, a failing guard is a denial."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,12 +8,14 @@ import pytest
 from rowgate import evaluator as module
 from rowgate.evaluator import Evaluator
 from rowgate.guards.interface import Grant, Guard, Request
+from rowgate.metering.account import Account
 from rowgate.metering.plan import UNBOUNDED, Plan
 from rowgate.policy.load import read
 from rowgate.sql.reader import Reader
 from rowgate.sql.statement import Statement
-from rowgate.subject import Subject
+from rowgate.subject import Certificate, EndUser, Subject
 from rowgate.verdict import Allow, Denial, Deny
+from support.core_accounts import rule
 from support.playbook import CATALOGUE, ENFORCE, ENTITIES, MONITOR, World, limit
 
 KIM = Subject("1", "kim", "shop", None, None)
@@ -21,6 +24,8 @@ SNAPSHOT = read(ENFORCE.encode(), "policy.yaml")
 
 class Says:
     """A guard that always says the same, or raises it."""
+
+    by_end_user = False
 
     def __init__(self, verdict: Any, name: str = "says") -> None:
         self.name = name
@@ -163,7 +168,7 @@ def test_a_guard_that_failed_is_asked_again() -> None:
 
 def test_plans_stay_bounded_whoever_still_holds_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_PLANS", 20)
-    monkeypatch.setattr(module, "MAX_SUBJECTS", 2)
+    monkeypatch.setattr(module, "MAX_JUDGES", 2)
     evaluator = Evaluator(SNAPSHOT, (Says(Allow()),), lambda *_: None)
     judges = [evaluator.judge_for(Subject("1", f"user {number}", "shop", None, None)) for number in range(10)]
     for number in range(100):
@@ -178,3 +183,117 @@ def test_monitor_says_whom_no_rule_would_admit() -> None:
     plan = Evaluator(policy, (Says(Allow()),), lambda *_: None).judge_for(KIM).plan(statement())
     assert plan.would is not None
     assert (plan.denial, plan.would.rule) == (None, "unmatched_clients")
+
+
+# End users: an application acts for thousands of them
+
+
+class SaysToEach(Says):
+    """A guard that tells end users apart."""
+
+    by_end_user = True
+
+    def judge(self, request: Request) -> Any:
+        super().judge(request)
+        return self.verdict(request.subject) if callable(self.verdict) else self.verdict
+
+
+def acting(name: str, **others: Any) -> Subject:
+    return Subject("1", "app", "shop", None, None, end_user=EndUser(name, "sso", "k1", "jti", 2e9), **others)
+
+
+def asked(*guards: Guard) -> Evaluator:
+    return Evaluator(SNAPSHOT, guards, lambda *_: None)
+
+
+def test_end_users_share_their_plans_where_no_guard_tells_them_apart() -> None:
+    evaluator = asked(Says(Allow()))
+    text = statement()
+    plan = evaluator.judge_for(acting("kim")).plan(text)
+    assert evaluator.judge_for(acting("lee")).plan(text) is plan
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(acting("kim"), end_user=None),
+        replace(acting("kim"), end_user=EndUser("kim", "other", "k1", "jti", 2e9)),
+        replace(acting("kim"), end_user=EndUser("kim", "sso", "k2", "jti", 2e9)),
+        replace(acting("kim"), certificate=Certificate("batch", ("batch",), "ab" * 32, 2e9)),
+        replace(acting("kim"), client="another rule"),
+    ],
+)
+@pytest.mark.parametrize("guard", [Says(Allow()), SaysToEach(Allow())])
+def test_whatever_else_can_change_a_verdict_has_plans_of_its_own(guard: Says, other: Subject) -> None:
+    evaluator = asked(guard)
+    text = statement()
+    assert evaluator.judge_for(other).plan(text) is not evaluator.judge_for(acting("kim")).plan(text)
+
+
+def test_what_a_token_is_called_and_when_it_ends_changes_nothing() -> None:
+    evaluator = asked(SaysToEach(Allow()))
+    end_user = EndUser("kim", "sso", "k1", "another jti", 3e9)
+    assert evaluator.judge_for(replace(acting("kim"), end_user=end_user)) is evaluator.judge_for(acting("kim"))
+
+
+def test_a_guard_that_tells_end_users_apart_is_asked_for_each_and_the_others_once() -> None:
+    common, own = Says(Allow(Grant("all", 10, None, enforced=True))), SaysToEach(Allow())
+    evaluator = asked(common, own)
+    text = statement()
+    plans = [evaluator.judge_for(acting(f"user {number}")).plan(text) for number in range(20)]
+    assert (common.asked, own.asked) == (1, 20)
+    assert {plan.max_rows for plan in plans} == {10}
+    assert len(set(map(id, plans))) == 20
+
+
+def test_a_denial_for_one_end_user_is_no_other_ones() -> None:
+    evaluator = asked(
+        Says(Allow()), SaysToEach(lambda subject: Deny(NO, True) if subject.end_user.name == "kim" else Allow())
+    )
+    text = statement()
+    assert [evaluator.judge_for(acting(name)).plan(text).denial for name in ("lee", "kim", "lee")] == [None, NO, None]
+    assert evaluator.judge_for(acting("kim")).plan(statement("COMMIT")).denial is None
+
+
+def test_a_denial_for_all_is_each_ones_and_first() -> None:
+    plan = asked(SaysToEach(Deny(NEVER, True)), Says(Deny(NO, True))).judge_for(acting("kim")).plan(statement())
+    assert plan.denial is NO
+
+
+def test_a_guard_that_does_not_tell_end_users_apart_is_not_shown_who_it_is() -> None:
+    """Otherwise what it said of the first would be everybody's."""
+    seen: list[EndUser | None] = []
+
+    class Looks(Says):
+        def judge(self, request: Request) -> Any:
+            seen.append(request.subject.end_user)
+            return Allow()
+
+    asked(Looks(None), SaysToEach(Allow())).judge_for(acting("kim")).plan(statement())
+    assert [(end_user.name, end_user.token, end_user.issuer) for end_user in seen if end_user] == [("", "", "sso")]
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_a_guard_that_fails_for_an_end_user_denies_him_and_is_asked_again(failing: int) -> None:
+    guards = [Says(Allow()), SaysToEach(Allow())]
+    guards[failing].verdict = RuntimeError("for a moment")
+    judge = asked(*guards).judge_for(acting("kim"))
+    text = statement()
+    denied = judge.plan(text).denial
+    assert denied is not None
+    assert denied.sqlstate == "58030"
+    guards[failing].verdict = Allow()
+    assert judge.plan(text).denial is None
+
+
+def test_judges_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_JUDGES", 10)
+    evaluator = asked(SaysToEach(Allow()))
+    for number in range(100):
+        evaluator.judge_for(acting(f"user {number}"))
+    assert len(evaluator._judges) <= 10
+
+
+def test_an_account_that_nothing_would_spend_from_is_no_silent_gap() -> None:
+    with pytest.raises(ValueError, match="unit 9"):
+        asked(Says(Allow(Grant(accounts=(Account(rule(), b"scope", 9, "kim", {}),))))).judge_for(KIM).plan(statement())

@@ -1,12 +1,13 @@
 """The evaluator: asks every guard once per (subject, statement, policy) and joins their verdicts into a plan."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Final
 
-from rowgate.guards.interface import Grant, Guard, Request
+from rowgate.guards.interface import Grant, Guard, Request, kind_of
 from rowgate.journal.facts import definition
 from rowgate.journal.record import Definition, Kind
-from rowgate.metering.account import OCTETS, ROWS, STATEMENTS, Account
+from rowgate.metering.account import END_USERS, OCTETS, ROWS, STATEMENTS, Account
 from rowgate.metering.plan import Plan
 from rowgate.policy.snapshot import Action, Snapshot
 from rowgate.sql.kinds import NEVER_DENIED
@@ -14,46 +15,81 @@ from rowgate.sql.statement import Statement
 from rowgate.subject import Subject
 from rowgate.verdict import IO_ERROR, Allow, Denial, Deny
 
-# Plans kept in all, and kinds of subject; when full they are made anew (a plan costs some ten µs, and 0.5 KiB).
+# Plans kept in all, and judges; when full they are made anew (a plan costs some ten µs, one end user's some three, and
+# 0.5 KiB; a judge 0.5 KiB).
 MAX_PLANS: Final = 100_000
-MAX_SUBJECTS: Final = 10_000
+MAX_JUDGES: Final = 20_000
 
 OnFailure = Callable[[str, Exception], None]
 
 _VERDICTS: Final = (Allow, Deny)
+_AT_START: Final = (STATEMENTS, END_USERS)
 
 
 class Evaluator:
-    """One policy's guards. ``judge_for`` gives a session its judge; sessions of one subject share the plans."""
+    """One policy's guards. ``judge_for`` gives a session its judge; sessions of one kind share it, and its plans.
+
+    An application acts for thousands of end users, one a transaction: what they have in common is planned once, and an
+    end user's plan is a copy of that with his own accounts.
+    """
 
     def __init__(self, snapshot: Snapshot, guards: tuple[Guard, ...], on_failure: OnFailure) -> None:
         self.snapshot = snapshot
         self.enforces = snapshot.enforces
-        self._guards = guards
+        self.by_end_user = any(guard.by_end_user for guard in guards)
+        self._common = tuple([guard for guard in guards if not guard.by_end_user])
+        self._own = tuple([guard for guard in guards if guard.by_end_user])
         self._on_failure = on_failure
         self._policy = definition(Kind.POLICY, {"version": snapshot.version})
-        self._plans: dict[tuple[object, ...], dict[Statement, Plan]] = {}
+        self._judges: dict[tuple[object, ...], SubjectJudge] = {}
         self._kept: dict[int, dict[Statement, Plan]] = {}
         self._made = 0
 
     def judge_for(self, subject: Subject) -> "SubjectJudge":
         """Return the judge of a session. What the client merely asserts is no part of what plans are shared by."""
-        key = (subject.user, subject.database, subject.source, subject.client)
-        if len(self._plans) >= MAX_SUBJECTS:
-            self._plans.clear()
-        return SubjectJudge(self, subject, self._plans.setdefault(key, {}))
+        kind = kind_of(subject)
+        if not self.by_end_user:
+            return self._judge(kind, subject, None)
+        end_user = subject.end_user
+        key = (*kind, None if end_user is None else end_user.name)
+        judge = self._judges.get(key)
+        if judge is not None:
+            return judge
+        # Without the name, so that nothing the one end user has is found in the plans of another.
+        alike = subject if end_user is None else replace(subject, end_user=replace(end_user, name="", token=""))
+        return self._judge(key, subject, self._judge(kind, alike, None))
+
+    def _judge(self, key: tuple[object, ...], subject: Subject, common: "SubjectJudge | None") -> "SubjectJudge":
+        judge = self._judges.get(key)
+        if judge is None:
+            if len(self._judges) >= MAX_JUDGES:
+                self._judges.clear()
+            judge = self._judges[key] = SubjectJudge(self, subject, common)
+        return judge
 
     def plan(self, subject: Subject, statement: Statement) -> Plan:
-        """Ask every guard and join what they say: any denial denies, the strictest bounds hold, all accounts count."""
-        self._made += 1
-        if self._made > MAX_PLANS:
-            self._forget()
+        """Ask every guard for which end users are alike, and join what they say.
+
+        Any denial denies, the strictest bounds hold, all accounts count.
+        """
         plan = Plan(self._policy)
         if statement.definition is None:
             statement.definition = _definition(statement)
-        request = Request(subject, statement)
+        accounts = self._ask(self._common, Request(subject, statement), plan)
+        if subject.client is None and self.snapshot.unmatched_clients == "refuse":
+            plan.would = plan.would or _UNMATCHED
+        plan.undeniable = bool(statement.parts) and NEVER_DENIED.issuperset([part.kind for part in statement.parts])
+        return self._finished(plan, accounts)
+
+    def plan_for_end_user(self, common: Plan, subject: Subject, statement: Statement) -> Plan:
+        """Return ``common``, which all end users have, with what the other guards say of this one."""
+        plan = common.copy()
+        return self._finished(plan, self._ask(self._own, Request(subject, statement), plan))
+
+    def _ask(self, guards: Iterable[Guard], request: Request, plan: Plan) -> list[Account]:
+        """Join to the plan what guards say; return the accounts they grant."""
         accounts: list[Account] = []
-        for guard in self._guards:
+        for guard in guards:
             try:
                 verdict = guard.judge(request)
                 if not isinstance(verdict, _VERDICTS):
@@ -71,12 +107,16 @@ class Evaluator:
             elif isinstance(verdict.grant, Grant):
                 _join(plan, verdict.grant)
                 accounts.extend(verdict.grant.accounts)
-        if subject.client is None and self.snapshot.unmatched_clients == "refuse":
-            plan.would = plan.would or _UNMATCHED
-        plan.undeniable = bool(statement.parts) and NEVER_DENIED.issuperset([part.kind for part in statement.parts])
+        return accounts
+
+    def _finished(self, plan: Plan, accounts: list[Account]) -> Plan:
         if plan.undeniable:
             plan.denial = plan.would = None
-        _distribute(plan, accounts)
+        if accounts:
+            _distribute(plan, accounts)
+        self._made += 1
+        if self._made > MAX_PLANS:
+            self._forget()
         return plan
 
     def keep(self, plans: dict[Statement, Plan]) -> None:
@@ -91,22 +131,31 @@ class Evaluator:
 
 
 class SubjectJudge:
-    """Plans statements for one subject under one policy; ``enforces`` says whether that policy stops anybody."""
+    """Plans statements for one kind of subject under one policy; ``enforces`` says whether that policy stops anybody.
 
-    def __init__(self, evaluator: Evaluator, subject: Subject, plans: dict[Statement, Plan]) -> None:
+    ``common`` judges the same subjects whoever the end user is; None where the policy makes no difference.
+    """
+
+    def __init__(self, evaluator: Evaluator, subject: Subject, common: "SubjectJudge | None") -> None:
         self._evaluator = evaluator
         self.enforces = evaluator.enforces
         self._subject = subject
-        self.plans = plans
+        self._common = common
+        self.plans: dict[Statement, Plan] = {}
 
     def plan(self, statement: Statement) -> Plan:
         """Return the plan for a statement, making it on first sight."""
         plan = self.plans.get(statement)
         if plan is None:
-            plan = self._evaluator.plan(self._subject, statement)
+            evaluator, common = self._evaluator, self._common
+            if common is None:
+                plan = evaluator.plan(self._subject, statement)
+            else:
+                plan = evaluator.plan_for_end_user(common.plan(statement), self._subject, statement)
             if not plan.provisional:
+                if not self.plans:
+                    evaluator.keep(self.plans)
                 self.plans[statement] = plan
-                self._evaluator.keep(self.plans)
         return plan
 
 
@@ -124,15 +173,24 @@ def _join(plan: Plan, grant: Grant) -> None:
     plan.enforced = plan.enforced or grant.enforced
 
 
-def _distribute(plan: Plan, accounts: list[Account]) -> None:
-    rows = [account for account in accounts if account.unit == ROWS]
-    octets = [account for account in accounts if account.unit == OCTETS]
-    plan.row_accounts = tuple([account for account in rows if account.limit.measure.entity is None])
-    plan.entity_accounts = tuple([account for account in rows if account.limit.measure.entity is not None])
-    plan.entities_enforced = any(account.enforced for account in plan.entity_accounts)
-    plan.octet_accounts = tuple(octets)
-    plan.statement_accounts = tuple([account for account in accounts if account.unit == STATEMENTS])
-    plan.enforced = plan.enforced or any(map(_can_stop, rows)) or any(map(_can_stop, octets))
+def _distribute(plan: Plan, accounts: Iterable[Account]) -> None:
+    """Add accounts to the plan, each where it is spent."""
+    for account in accounts:
+        unit = account.unit
+        if unit == ROWS:
+            if account.limit.measure.entity is None:
+                plan.row_accounts += (account,)
+            else:
+                plan.entity_accounts += (account,)
+                plan.entities_enforced = plan.entities_enforced or account.enforced
+        elif unit == OCTETS:
+            plan.octet_accounts += (account,)
+        elif unit in _AT_START:
+            plan.statement_accounts += (account,)
+            continue
+        else:
+            raise ValueError(f"an account of unit {unit}, expected one that is spent somewhere")
+        plan.enforced = plan.enforced or _can_stop(account)
 
 
 def _can_stop(account: Account) -> bool:

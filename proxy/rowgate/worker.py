@@ -28,7 +28,7 @@ from rowgate.journal.record import Definition, Kind
 from rowgate.journal.writer import Journal
 from rowgate.ledger.interface import LedgerError
 from rowgate.ledger.sqlite import SqliteStore
-from rowgate.metering.accounts import Accounts, Crossed, Notice
+from rowgate.metering.accounts import Accounts, Crossed, LedgerTrouble, Notice
 from rowgate.network.address import Address
 from rowgate.network.cancels import Cancels
 from rowgate.network.catalogue import CatalogueNotRead, CatalogueRead
@@ -489,7 +489,7 @@ class Worker:
     def _noticed(self, notice: Notice) -> None:
         if isinstance(notice, Crossed):
             self.reporter.crossed(notice, self.snapshot.version)
-        else:
+        elif isinstance(notice, LedgerTrouble):
             self.reporter.ledger(notice.message, self.clock.monotonic())
 
     def _guard_failed(self, guard: str, problem: Exception) -> None:

@@ -120,9 +120,18 @@ def test_an_admission_used_later_counts_from_its_end(store: Store, clock: Manual
 def test_a_window_that_only_counts_refuses_nobody(store: Store) -> None:
     windows = (WindowSpec(60.0, 1, enforced=False), WindowSpec(3600.0, 0, enforced=True))
     (answer,) = store.admit([AdmitRequest(b"p", windows[:1], (b"a", b"b"))])
-    assert (answer.admitted, answer.refused_by, answer.used, answer.retry_after) == ((True, True), 0, (2,), 0.0)
+    assert (answer.admitted, answer.refused_by, answer.used, answer.retry_after) == ((True, True), 0, (1,), 0.0)
     (answer,) = store.admit([AdmitRequest(b"q", windows, (b"a",))])
     assert (answer.admitted, answer.refused_by, answer.retry_after) == ((False,), 1, 3600.0)
+
+
+def test_what_only_counts_remembers_whom_enforcement_would(store: Store) -> None:
+    """A flood of invented people costs a monitor no more than the limit."""
+    for enforced in (False, True):
+        windows = (WindowSpec(60.0, 7, enforced=enforced),)
+        for number in range(100):
+            store.admit([AdmitRequest(b"%d" % enforced, windows, (b"%d" % number, b"%d" % (number // 2)))])
+        assert store.admit([AdmitRequest(b"%d" % enforced, windows, ())])[0].used == (7,)
 
 
 def test_people_are_forgotten_when_their_window_is_over(store: Store, clock: ManualClock) -> None:

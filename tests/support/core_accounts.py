@@ -1,24 +1,26 @@
 """Accounts over a ledger that can be made to fail, for the tests of metering."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rowgate.clock import ManualClock
-from rowgate.ledger.interface import Lease, LeaseRequest, LedgerError, WindowSpec
+from rowgate.ledger.interface import Admission, AdmitRequest, Lease, LeaseRequest, LedgerError, WindowSpec
 from rowgate.ledger.memory import MemoryStore
 from rowgate.metering.account import Account
 from rowgate.metering.accounts import Accounts, Notice
 from rowgate.policy.snapshot import Action, Dimension, Limit, Measure, Quantity, Window
+from rowgate.verdict import Refusal
 
 KIM = {Dimension.USER: "kim"}
 
 
 class FallibleStore(MemoryStore):
-    """A ledger in memory; while ``broken``, every lease fails. Keeps the requests of the last call."""
+    """A ledger in memory; while ``broken``, it answers nothing. Keeps the requests of the last call for a lease."""
 
     def __init__(self, clock: ManualClock) -> None:
         super().__init__(clock)
         self.broken = False
         self.calls = 0
+        self.admissions = 0
         self.requests: Sequence[LeaseRequest] = ()
 
     def lease(self, requests: Sequence[LeaseRequest]) -> list[Lease]:
@@ -27,6 +29,12 @@ class FallibleStore(MemoryStore):
         if self.broken:
             raise LedgerError("disk full")
         return super().lease(requests)
+
+    def admit(self, requests: Sequence[AdmitRequest]) -> list[Admission]:
+        self.admissions += 1
+        if self.broken:
+            raise LedgerError("disk full")
+        return super().admit(requests)
 
 
 class Bank:
@@ -42,8 +50,22 @@ class Bank:
     def _factor(self, limit: Limit, values: Mapping[Dimension, str]) -> float:
         return self.factor
 
-    def account(self, rule: Limit, values: Mapping[Dimension, str] | None = None) -> Account:
-        return self.accounts.of(rule, KIM if values is None else values)
+    def account(self, rule: Limit, values: Mapping[Dimension, str] | None = None, member: str = "") -> Account:
+        return self.accounts.of(rule, KIM if values is None else values, member)
+
+    def act(self, rule: Limit, member: str, values: Mapping[Dimension, str] | None = None) -> Refusal | None:
+        """Let an end user run a statement; return why not."""
+        account = self.account(rule, values, member)
+        if account.room(self.clock.monotonic()) < 1:
+            refusal = self.accounts.refill([(account, 1)])
+            if refusal is not None:
+                return refusal
+        account.spend(1)
+        return None
+
+    def acted(self, rule: Limit, members: Iterable[int]) -> int:
+        """Return how many of these end users may act."""
+        return sum(self.act(rule, f"user {number}") is None for number in members)
 
     def used(self, account: Account) -> int:
         """What the ledger counts in the first window."""

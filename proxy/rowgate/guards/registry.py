@@ -1,7 +1,7 @@
 """The guards there are, in the order in which they are asked; the one place to list a new one."""
 
 from rowgate.guards.interface import Guard
-from rowgate.guards.limits import AccountOf, Limits
+from rowgate.guards.limits import AccountOf, EndUserLimits, Limits
 from rowgate.guards.statement_rules import StatementRules
 from rowgate.policy.snapshot import Snapshot
 
@@ -11,4 +11,5 @@ def guards_for(snapshot: Snapshot, account_of: AccountOf) -> tuple[Guard, ...]:
     return (
         StatementRules(snapshot),
         Limits(snapshot, account_of),
+        EndUserLimits(snapshot, account_of),
     )

@@ -15,6 +15,7 @@ class StatementRules:
     """The first rule for the session's client decides: its ``deny`` list, its ``max_rows`` and ``max_bytes``."""
 
     name = "statement rules"
+    by_end_user = False
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot

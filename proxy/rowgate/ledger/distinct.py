@@ -4,6 +4,9 @@ A key seen inside a window is free there: it is counted already. A new one needs
 counts in a window of length W while it was last seen at now - W or after, so the count at any instant s is just the
 number of keys seen in [s - W, s]; it only ever rises by an admission that found room. So the limit holds exactly in
 every sliding window, neither above nor early. (Closed at its start: readings are rounded down to a tick.)
+
+Where nothing is enforced, a key that would have been refused passes and is not recorded, just as if it had been: what
+is recorded is what enforcement would have, and a flood of invented keys costs no more than the limit.
 """
 
 from typing import Protocol
@@ -38,6 +41,7 @@ def admit(sightings: Sightings, request: AdmitRequest, now: int) -> Admission:
     seen_at = now + to_ticks(request.life)
     used = [sightings.count(now - window.length) for window in windows]
     admitted = []
+    is_watched = not any(window.enforced for window in windows)
     refused_by = exceeded = -1
     for key in request.keys:
         last = sightings.last(key)
@@ -50,6 +54,8 @@ def admit(sightings: Sightings, request: AdmitRequest, now: int) -> Admission:
             continue
         if full:
             exceeded = max(exceeded, full[-1])
+            if is_watched:
+                continue
         for place in new_in:
             used[place] += 1
         sightings.see(key, seen_at if last is None else max(last, seen_at))

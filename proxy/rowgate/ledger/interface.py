@@ -64,7 +64,8 @@ class WindowSpec:
     limit: int
     """Units that fit, 0 to MAX_UNITS."""
     enforced: bool
-    """False: counted, but never a reason to refuse (action alert, or a rule in monitor)."""
+    """False: counted, but never a reason to refuse (action alert, or a rule in monitor). In a request without any
+    enforced window distinct keys are counted up to the limit: what would be refused passes and is not recorded."""
     length: int = field(init=False, repr=False, compare=False)
     """Length in ticks."""
     width: int = field(init=False, repr=False, compare=False)
@@ -146,7 +147,7 @@ class AdmitRequest:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """Which keys may be seen; the admitted are recorded, durably, before the caller sees this."""
+    """Which keys may be seen; the admitted are recorded, durably, before the caller sees this (see ``WindowSpec``)."""
 
     admitted: tuple[bool, ...]
     """For each key of the request, in order."""
@@ -155,7 +156,7 @@ class Admission:
     refused_by: int
     """Index of the enforced window that refused a key (else of one only counted that is over), -1: none did."""
     used: tuple[int, ...]
-    """Distinct keys in each window, the admitted included."""
+    """Distinct keys in each window, the recorded included."""
 
 
 class Store(Protocol):

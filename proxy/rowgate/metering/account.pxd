@@ -7,6 +7,7 @@ cdef class Account:
     cdef public int unit
     cdef public str described
     cdef public object values
+    cdef public bytes member
     cdef public bint enforced
     cdef public long long remaining
     cdef public long long within

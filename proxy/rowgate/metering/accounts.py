@@ -2,21 +2,26 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from rowgate.clock import Clock
-from rowgate.ledger.interface import Lease, LeaseRequest, LedgerError, Store, WindowSpec
-from rowgate.metering.account import OCTETS, ROWS, STATEMENTS, Account
+from rowgate.ledger.interface import Admission, AdmitRequest, Lease, LeaseRequest, LedgerError, Store
+from rowgate.metering.account import END_USERS, NOBODY, OCTETS, ROWS, STATEMENTS, Account
 from rowgate.metering.plan import UNBOUNDED
+from rowgate.metering.refusals import Answer, denial_of, hardest, refusal_of, without_ledger
+from rowgate.metering.terms import Terms, stretched, terms_of
 from rowgate.policy.snapshot import Action, Dimension, Limit, Quantity, Window
-from rowgate.verdict import CONFIGURATION_LIMIT_EXCEEDED, INSUFFICIENT_PRIVILEGE, IO_ERROR, SOON, Denial, Refusal
+from rowgate.subject import IdentityKind
+from rowgate.verdict import Refusal
 
-UNITS: Final = {Quantity.ROWS: ROWS, Quantity.BYTES: OCTETS, Quantity.STATEMENTS: STATEMENTS}
+UNITS: Final = {
+    Quantity.ROWS: ROWS,
+    Quantity.BYTES: OCTETS,
+    Quantity.STATEMENTS: STATEMENTS,
+    Quantity.END_USERS: END_USERS,
+}
 
-# A lease lives one bucket of its shortest window, and is at most this share of its tightest limit: that much at most is
-# lost with a kill (per worker and scope), or makes another worker stop early.
-LEASE_SHARE: Final = 64
 # What a scope that has just appeared is given; from then on as much as it really spends, doubled.
 FIRST_LEASE: Final = {ROWS: 16, OCTETS: 16 * 1024, STATEMENTS: 16}
 # Accounts kept in memory; beyond it the least recently used idle ones are given back. ~1 KiB each.
@@ -29,10 +34,23 @@ SWEEP_BATCH: Final = 256
 MAX_TERMS: Final = 1_024
 # Such calls in one sweep: 4,096 accounts a second, some 50 ms at worst.
 SWEEP_BATCHES: Final = 16
-# How long a held statement waits before asking again, at least (seconds): the ledger is not polled in a loop.
-MIN_RETRY: Final = 0.005
 # After a failure of the ledger nobody asks it again for this long (seconds); every statement in between is denied.
 FAILURE_PAUSE: Final = 0.25
+# Length of a member's digest: no two end users share one (2**64 tries to find any two), and their names are not kept.
+MEMBER_OCTETS: Final = 16
+# Characters of one value in what people are told of a scope; a name may be whatever the holder of a key has signed.
+MAX_DESCRIBED: Final = 128
+# Exhausted scopes of which it is known that their revocation was asked for; beyond it one is asked for again.
+MAX_EXCEEDED: Final = 10_000
+# What a scope may name that can be revoked.
+REVOCABLE: Final = {
+    Dimension.USER: IdentityKind.USER,
+    Dimension.END_USER: IdentityKind.END_USER,
+    Dimension.SIGNING_KEY: IdentityKind.SIGNING_KEY,
+    Dimension.ISSUER: IdentityKind.ISSUER,
+    Dimension.CERTIFICATE: IdentityKind.CERTIFICATE,
+    Dimension.SOURCE: IdentityKind.SOURCE,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,22 +70,30 @@ class LedgerTrouble:
     message: str
 
 
-Notice = Crossed | LedgerTrouble
+@dataclass(frozen=True, slots=True)
+class Exceeded:
+    """A window that revokes is exhausted: the identity that its scope names is to be revoked.
+
+    Told once until ``Accounts.lifted`` says that it may be again, or the window has had room in between. A limit in
+    monitor (``enforced`` is false) asks for nothing: this is what it would have done.
+    """
+
+    account: Account
+    window: Window
+    used: int
+    limit: int
+    """Units that fit in the window, an exemption's factor included."""
+    kind: IdentityKind
+    value: str
+    """What is to be revoked; a source is an address or an IPv6 network, a certificate its name."""
+    enforced: bool
+
+
+Notice = Crossed | Exceeded | LedgerTrouble
 Factor = Callable[[Limit, Mapping[Dimension, str]], float]
+Need = tuple[Account, int]
 
 _NO_WINDOW: Final[frozenset[float]] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class _Terms:
-    """What every lease under one limit has in common, at one factor."""
-
-    limit: Limit
-    factor: float
-    windows: tuple[WindowSpec, ...]
-    thresholds: tuple[int, ...]
-    share: int
-    life: float
 
 
 class Accounts:
@@ -81,7 +107,8 @@ class Accounts:
         self._limits: Mapping[bytes, Limit] = {}
         self._accounts: dict[bytes, Account] = {}
         self._alerted: dict[bytes, frozenset[float]] = {}
-        self._known_terms: dict[tuple[int, float], _Terms] = {}
+        self._exceeded: dict[bytes, tuple[IdentityKind, str]] = {}
+        self._known_terms: dict[tuple[int, float], Terms] = {}
         self._failed_until = 0.0
         self._failing = False
 
@@ -104,56 +131,54 @@ class Accounts:
         account.limit = limit
         account.enforced = limit.enforced
 
-    def of(self, limit: Limit, values: Mapping[Dimension, str]) -> Account:
-        """Return the account of ``limit`` for the scope with these values, the same object for every session."""
+    def of(self, limit: Limit, values: Mapping[Dimension, str], member: str = "") -> Account:
+        """Return the account of ``limit`` for the scope with these values, the same object for every session.
+
+        Where the limit counts end users, ``member`` names one: the account is his admission to the scope.
+        """
         scope = scope_key(limit, values)
-        account = self._accounts.get(scope)
+        account = self._account(limit, scope, values, b"")
+        return self._account(limit, scope, values, digest_of(member)) if member else account
+
+    def _account(self, limit: Limit, scope: bytes, values: Mapping[Dimension, str], member: bytes) -> Account:
+        account = self._accounts.get(scope + member)
         if account is None or account.limit is not limit:
             if len(self._accounts) >= MAX_ACCOUNTS:
                 self._evict(MAX_ACCOUNTS // 16)
-            described = ", ".join(
-                [f"{name} {value}" for name, value in values.items() if name is not Dimension.STATEMENT]
-            )
             replaced = account
             unit = UNITS[limit.measure.quantity]
-            account = Account(limit, scope, unit, described or "this statement", values)
-            self._accounts[scope] = account
-            if replaced is not None:
+            account = Account(limit, scope, unit, _described(values), values, member)
+            self._accounts[scope + member] = account
+            if replaced is not None and unit != END_USERS:
                 self._give_back([replaced])
         account.last_used = self._clock.monotonic()
         return account
 
-    def refill(self, needs: Sequence[tuple[Account, int]]) -> Refusal | None:
-        """Lease anew for each (account, need) in one call of the ledger; return why not, if one was refused.
+    def refill(self, needs: Sequence[Need]) -> Refusal | None:
+        """Lease anew for each (account, need), and admit who is not; return why not, if one was refused.
 
-        What was granted to the others stays with them. The need is in the account's own unit.
+        What was granted to the others stays with them. The need is in the account's own unit. A person is admitted
+        once all amounts are there: whoever is refused for another reason has not been counted.
         """
         now = self._clock.monotonic()
         if now < self._failed_until:
             return self._without_ledger(needs)
+        people = [need for need in needs if need[0].unit == END_USERS]
+        amounts = [need for need in needs if need[0].unit != END_USERS] if people else needs
         for account, _ in needs:
             self._renew(account)  # it may have been forgotten when the policy changed
-        terms = [self._terms(account) for account, _ in needs]
         try:
-            requests = [_request(account, need, each) for (account, need), each in zip(needs, terms, strict=True)]
-            leases = self._store.lease(requests)
+            refusal = self._lease(amounts, now) if amounts else None
+            return self._admit(people, now) if people and refusal is None else refusal
         except LedgerError as problem:
             self._fail(str(problem), now)
             return self._without_ledger(needs)
-        if self._failing:
-            self._failing = False
-            self._notify(LedgerTrouble(""))
-        ahead = self._store.now() - self._clock.monotonic()
-        refusal: Refusal | None = None
-        for (account, need), each, lease in zip(needs, terms, leases, strict=True):
-            account.last_used = now
-            self._accounts.setdefault(account.scope, account)  # it may have been forgotten while a plan still held it
-            self._take(account, lease, ahead)
-            refused = _refusal(account, need, lease, each, now)
-            if refused is None:  # a refusal speaks for itself, and what it leased will not be delivered
-                self._alert(account, lease, each.thresholds)
-            refusal = _harder(refusal, refused)
-        return refusal
+
+    def lifted(self, kind: IdentityKind, value: str) -> None:
+        """The revocation of an identity has been lifted: if a window that revokes refuses again, it is told again."""
+        scopes = [scope for scope, revoked in self._exceeded.items() if revoked == (kind, value)]
+        for scope in scopes:
+            del self._exceeded[scope]
 
     def sweep(self) -> None:
         """Give back what expired leases have left over, forget idle accounts; called about every second."""
@@ -169,7 +194,62 @@ class Accounts:
         for start in range(0, len(accounts), SWEEP_BATCH):
             self._give_back(accounts[start : start + SWEEP_BATCH])
 
-    def _terms(self, account: Account) -> _Terms:
+    def _lease(self, needs: Sequence[Need], now: float) -> Refusal | None:
+        terms = [self._terms(account) for account, _ in needs]
+        leases = self._store.lease(
+            [_request(account, need, each) for (account, need), each in zip(needs, terms, strict=True)]
+        )
+        ahead = self._answered()
+        refusals: list[Refusal] = []
+        for (account, need), each, lease in zip(needs, terms, leases, strict=True):
+            account.last_used = now
+            self._accounts.setdefault(account.scope, account)  # it may have been forgotten while a plan still held it
+            self._take(account, lease, ahead)
+            answer = Answer(need, lease.granted, lease.refused_by, lease.used, lease.retry_after)
+            self._judge(account, answer, each, now, refusals, granted=lease.granted >= need)
+        return hardest(refusals)
+
+    def _admit(self, needs: Sequence[Need], now: float) -> Refusal | None:
+        terms = [self._terms(account) for account, _ in needs]
+        admissions = self._store.admit(
+            [
+                AdmitRequest(account.scope, each.windows, (account.member,), each.life)
+                for (account, _), each in zip(needs, terms, strict=True)
+            ]
+        )
+        ends = now + min(each.life for each in terms)
+        self._answered()
+        refusals: list[Refusal] = []
+        for (account, _), each, admission in zip(needs, terms, admissions, strict=True):
+            self._enter(account, admission, ends, now)
+            counted = int(admission.refused_by < 0)
+            answer = Answer(1, counted, admission.refused_by, admission.used, admission.retry_after)
+            self._judge(account, answer, each, now, refusals, granted=admission.admitted[0])
+        return hardest(refusals)
+
+    def _answered(self) -> float:
+        """The ledger works; return by how many seconds its time is ahead of ours."""
+        if self._failing:
+            self._failing = False
+            self._notify(LedgerTrouble(""))
+        return self._store.now() - self._clock.monotonic()
+
+    def _judge(
+        self, account: Account, answer: Answer, terms: Terms, now: float, refusals: list[Refusal], *, granted: bool
+    ) -> None:
+        """Tell what an answer means to those who have to know: the caller, the account in monitor, the notices."""
+        if answer.refused_by < 0:
+            account.verdict = None
+        else:
+            account.verdict = denial = denial_of(account, answer, terms)
+            if not granted:
+                refusals.append(refusal_of(account, answer, terms, denial, now))
+            self._exceed(account, answer, terms)
+        if granted:  # a refusal speaks for itself, and what it leased will not be delivered
+            self._alert(account, answer.used, terms.thresholds)
+            self._ease(account, answer, terms)
+
+    def _terms(self, account: Account) -> Terms:
         """Return the terms of the account's limit, made once for each factor in force."""
         limit = account.limit
         factor = self._factor(limit, account.values)
@@ -177,7 +257,7 @@ class Accounts:
         if terms is None or terms.limit is not limit:
             if len(self._known_terms) >= MAX_TERMS:
                 self._known_terms.clear()
-            terms = self._known_terms[id(limit), factor] = _terms(limit, factor)
+            terms = self._known_terms[id(limit), factor] = terms_of(limit, factor)
         return terms
 
     def _fail(self, message: str, now: float) -> None:
@@ -195,7 +275,7 @@ class Accounts:
             if not account.enforced:
                 account.remaining = account.within = need
                 account.expires = self._failed_until
-        return _ledger_refusal(self._failed_until) if any(account.enforced for account, _ in needs) else None
+        return without_ledger(self._failed_until) if any(account.enforced for account, _ in needs) else None
 
     def _take(self, account: Account, lease: Lease, ahead: float) -> None:
         account.remaining = lease.granted
@@ -204,15 +284,53 @@ class Accounts:
         account.lease_end = lease.end
         account.expires = lease.end - ahead
 
-    def _alert(self, account: Account, lease: Lease, thresholds: Sequence[int]) -> None:
+    def _enter(self, account: Account, admission: Admission, ends: float, now: float) -> None:
+        """Let an admitted person act until a moment; whom enforcement would not have let in is noted each time."""
+        account.last_used = now
+        self._accounts.setdefault(account.scope + account.member, account)
+        scope = self._accounts.get(account.scope)
+        if scope is not None:
+            scope.last_used = now
+        account.remaining = UNBOUNDED if admission.admitted[0] else 0
+        account.within = UNBOUNDED if admission.refused_by < 0 else 0
+        account.expires = ends
+
+    def _alert(self, account: Account, usage: Sequence[int], thresholds: Sequence[int]) -> None:
         alerted = self._alerted.get(account.scope, _NO_WINDOW)
-        for window, used, threshold in zip(account.limit.windows, lease.used, thresholds, strict=True):
+        for window, used, threshold in zip(account.limit.windows, usage, thresholds, strict=True):
             if used < threshold - threshold // 8:  # lower than it: a steady reader crosses that to and fro
                 if window.seconds in alerted:
                     self._alerted[account.scope] = alerted = alerted - {window.seconds}
             elif used >= threshold and window.seconds not in alerted:
                 self._alerted[account.scope] = alerted = alerted | {window.seconds}
                 self._notify(Crossed(account, window, used, threshold))
+
+    def _exceed(self, account: Account, answer: Answer, terms: Terms) -> None:
+        """Ask for the revocation of what the scope names, if a window that revokes has no room for the need."""
+        if account.scope in self._exceeded:
+            return
+        revoked = _revoked_by(account)
+        if revoked is None:
+            return
+        for place, window in enumerate(account.limit.windows):
+            limit = stretched(window.limit, terms.factor)
+            if window.action is Action.REVOKE and answer.exceeds(place, limit):
+                if len(self._exceeded) >= MAX_EXCEEDED:
+                    self._exceeded.clear()
+                self._exceeded[account.scope] = revoked
+                used = answer.used[place] - answer.granted
+                self._notify(Exceeded(account, window, used, limit, *revoked, account.enforced))
+                return
+
+    def _ease(self, account: Account, answer: Answer, terms: Terms) -> None:
+        """Forget that a revocation was asked for once its windows have room again, and not just for the next one."""
+        if account.scope not in self._exceeded:
+            return
+        for used, window in zip(answer.used, account.limit.windows, strict=True):
+            limit = stretched(window.limit, terms.factor)
+            if window.action is Action.REVOKE and used >= limit - limit // 8:
+                return
+        del self._exceeded[account.scope]
 
     def _give_back(self, accounts: Sequence[Account]) -> None:
         if not accounts:
@@ -230,7 +348,8 @@ class Accounts:
     def _forget(self, now: float, idle: float) -> None:
         """Drop accounts unused for ``idle`` seconds whose lease is over and given back."""
         accounts = self._accounts.values()
-        self._drop([a for a in accounts if a.expires <= now and a.last_used + idle <= now and not a.remaining])
+        over = [a for a in accounts if a.expires <= now and a.last_used + idle <= now]
+        self._drop([account for account in over if account.member or not account.remaining])
 
     def _evict(self, count: int) -> None:
         """Drop the ``count`` accounts used least lately, whatever they hold; what is not given back counts as used."""
@@ -240,48 +359,52 @@ class Accounts:
 
     def _drop(self, accounts: Sequence[Account]) -> None:
         for account in accounts:
-            del self._accounts[account.scope]
-            self._alerted.pop(account.scope, None)
+            del self._accounts[account.scope + account.member]
+            if not account.member:
+                self._alerted.pop(account.scope, None)
 
 
 def scope_key(limit: Limit, values: Mapping[Dimension, str]) -> bytes:
     """Return the ledger's key: the limit's identity and the scope's values, each with its length before it, hashed.
 
-    SHA-256 and not a fast hash: a statement's template is chosen by whoever would profit from a collision.
+    SHA-256 and not a fast hash: a statement's template is chosen by whoever would profit from a collision, and a name
+    in a token by whoever has the key.
     """
     pieces = [limit.key]
     for dimension in limit.scope:
-        value = values[dimension].encode()
+        value = values[dimension].encode("utf-8", "surrogatepass")
         pieces += (len(value).to_bytes(8, "big"), value)
     return hashlib.sha256(b"".join(pieces)).digest()[:24]
 
 
-def _stretched(amount: int, factor: float) -> int:
-    return amount if factor == 1.0 else int(amount * factor)
+def digest_of(member: str) -> bytes:
+    """Return what the ledger knows an end user by, whatever the name is: JSON may hold half a surrogate pair."""
+    return hashlib.sha256(member.encode("utf-8", "surrogatepass")).digest()[:MEMBER_OCTETS]
 
 
-def _terms(limit: Limit, factor: float) -> _Terms:
-    windows = tuple(
-        WindowSpec(
-            window.seconds,
-            UNBOUNDED if window.action is Action.ALERT else _stretched(window.limit, factor),
-            limit.enforced and window.action is not Action.ALERT,
-        )
-        for window in limit.windows
-    )
-    thresholds = tuple([_threshold(window, factor) for window in limit.windows])
-    share = max(1, min(_stretched(window.limit, factor) for window in limit.windows) // LEASE_SHARE)
-    return _Terms(limit, factor, windows, thresholds, share, limit.windows[0].seconds / LEASE_SHARE)
+def _described(values: Mapping[Dimension, str]) -> str:
+    named = [
+        f"{dimension} {_shown(value)}" for dimension, value in values.items() if dimension is not Dimension.STATEMENT
+    ]
+    return ", ".join(named) or "this statement"
 
 
-def _threshold(window: Window, factor: float) -> int:
-    """Return the usage that somebody is told of, larger than any where that is never."""
-    limit = _stretched(window.limit, factor)
-    threshold = limit + 1 if window.action is Action.ALERT else limit + UNBOUNDED
-    return threshold if window.alert_at is None else min(threshold, _stretched(window.alert_at, factor))
+def _shown(value: str) -> str:
+    """Return a value for messages and logs: of some length, and without what a terminal would obey."""
+    if value == NOBODY:
+        return "(none)"
+    if len(value) > MAX_DESCRIBED:
+        value = value[: MAX_DESCRIBED - 1] + "…"
+    return value if value.isprintable() else "".join([each if each.isprintable() else "?" for each in value])
 
 
-def _request(account: Account, need: int, terms: _Terms) -> LeaseRequest:
+def _revoked_by(account: Account) -> tuple[IdentityKind, str] | None:
+    """Return the one identity that the scope names; None for nobody's account, which can only be blocked."""
+    found = [(REVOCABLE[each], account.values[each]) for each in account.limit.scope if each in REVOCABLE]
+    return found[0] if len(found) == 1 and found[0][1] != NOBODY else None
+
+
+def _request(account: Account, need: int, terms: Terms) -> LeaseRequest:
     want = 0
     if need:
         spent = account.leased - account.remaining
@@ -294,77 +417,3 @@ def _request(account: Account, need: int, terms: _Terms) -> LeaseRequest:
         unused=max(account.remaining, 0) if account.leased else 0,
         unused_end=account.lease_end,
     )
-
-
-def _refusal(account: Account, need: int, lease: Lease, terms: _Terms, now: float) -> Refusal | None:
-    """Return why ``need`` was not granted; for an account in monitor, note on it what enforcement would have said."""
-    if lease.refused_by < 0:
-        account.verdict = None
-        return None
-    window = account.limit.windows[lease.refused_by]
-    used = lease.used[lease.refused_by] - (lease.granted if lease.granted < need else 0)
-    limit = _stretched(window.limit, terms.factor)
-    denial = _denial(account, window, used, limit, lease.retry_after)
-    account.verdict = denial
-    if lease.granted >= need:
-        return None
-    if need > limit:
-        return Refusal(_too_much_at_once(denial, account, need), now + MIN_RETRY, 0.0)
-    wait = window.max_wait if window.action is Action.THROTTLE else 0.0
-    return Refusal(denial, now + max(lease.retry_after, MIN_RETRY), wait)
-
-
-def _denial(account: Account, window: Window, used: int, limit: int, retry_after: float) -> Denial:
-    rule = account.limit.name
-    what = str(account.limit.measure)
-    every = _duration(window.seconds)
-    return Denial(
-        rule=rule,
-        message=f"limit {rule!r} reached: {limit} {what} in {every} for {account.described}",
-        sqlstate=CONFIGURATION_LIMIT_EXCEEDED if retry_after <= SOON else INSUFFICIENT_PRIVILEGE,
-        facts={
-            "window": every,
-            "measure": what,
-            "used": used,
-            "limit": limit,
-            "retry_after": round(retry_after, 3),
-        },
-        hint=account.limit.hint
-        or f"Wait {round(retry_after, 1)} s, or ask whoever keeps the policy for an exemption from limit {rule!r}.",
-    )
-
-
-def _too_much_at_once(denial: Denial, account: Account, need: int) -> Denial:
-    """Waiting does not help a row of more bytes, or a text of more statements, than the whole limit."""
-    what = account.limit.measure.quantity.value
-    return replace(
-        denial,
-        message=f"{denial.message}, and {need} {what} are needed at once",
-        sqlstate=INSUFFICIENT_PRIVILEGE,
-        facts={**denial.facts, "needed": need, "retry_after": "never"},
-        hint=account.limit.hint or f"Ask for less at a time, or for an exemption from limit {denial.rule!r}.",
-    )
-
-
-def _duration(seconds: float) -> str:
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m")):
-        if seconds >= size and seconds % size == 0:
-            return f"{int(seconds // size)}{unit}"
-    return f"{seconds:g}s"
-
-
-def _harder(one: Refusal | None, other: Refusal | None) -> Refusal | None:
-    """Return the refusal that rules: block before throttle, the later retry before the earlier."""
-    if one is None or other is None:
-        return one or other
-    return min((one, other), key=lambda refusal: (refusal.max_wait > 0, -refusal.retry_at))
-
-
-def _ledger_refusal(until: float) -> Refusal:
-    denial = Denial(
-        rule="ledger",
-        message="the ledger cannot be written, so nothing that a limit counts can be read",
-        sqlstate=IO_ERROR,
-        hint="The operator finds the cause in the event ledger_failed; this is the fail-closed posture.",
-    )
-    return Refusal(denial, until, 0.0)

@@ -18,3 +18,6 @@ cdef class Plan:
     cdef public bint entities_enforced
     cdef public bint undeniable
     cdef public bint provisional
+
+    @cython.locals(plan=Plan)
+    cpdef Plan copy(self)

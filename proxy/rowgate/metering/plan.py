@@ -14,7 +14,8 @@ class Plan:
 
     ``entity_accounts`` are charged only for results that may hold the entity's rows, and ``entities_enforced`` says
     whether one of them is more than watched; ``enforced`` says whether anything here can stop a result, which decides
-    if the session must be able to undo it.
+    if the session must be able to undo it. ``statement_accounts`` are those that a start spends from: of statements,
+    and the admissions of the end user.
     """
 
     __slots__ = (
@@ -55,3 +56,23 @@ class Plan:
         self.undeniable = False
         # A guard has failed: the denial holds for this once, and the guard is asked again.
         self.provisional = False
+
+    def copy(self) -> "Plan":
+        """Return a plan that says the same, for one end user's accounts to be added."""
+        plan = Plan(self.policy)
+        plan.denial = self.denial
+        plan.would = self.would
+        plan.row_accounts = self.row_accounts
+        plan.entity_accounts = self.entity_accounts
+        plan.octet_accounts = self.octet_accounts
+        plan.statement_accounts = self.statement_accounts
+        plan.max_rows = self.max_rows
+        plan.max_octets = self.max_octets
+        plan.caps_rule = self.caps_rule
+        plan.caps_enforced = self.caps_enforced
+        plan.hint = self.hint
+        plan.enforced = self.enforced
+        plan.entities_enforced = self.entities_enforced
+        plan.undeniable = self.undeniable
+        plan.provisional = self.provisional
+        return plan
