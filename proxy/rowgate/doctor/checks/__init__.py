@@ -1,0 +1,1 @@
+"""One file a check: what could be wrong, why it matters, and the words that mend it."""

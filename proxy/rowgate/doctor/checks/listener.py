@@ -1,0 +1,58 @@
+"""Whether clients reach the proxy in a way that nobody can listen in on."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Final
+
+from rowgate.doctor.facts import Setup
+from rowgate.doctor.finding import Finding, Grade, Remedy, listed
+
+SOON: Final = 21 * 86_400.0
+"""Seconds before a certificate's end from which on it is time."""
+
+_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def judge_certificate(setup: Setup) -> Iterator[Finding]:
+    """Find a certificate that has expired, soon will, or cannot be used."""
+    certificate = setup.certificate
+    if certificate is None:
+        return
+    if certificate.problem:
+        why = "clients are not offered TLS, or the proxy does not start"
+        remedy = Remedy("correct tls_certificate and tls_key; SIGHUP has the proxy read them again")
+        yield Finding(Grade.HOLE, certificate.problem, why, remedy)
+        return
+    left = certificate.expires - setup.now
+    if left < SOON:
+        day = datetime.fromtimestamp(certificate.expires, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        state = f"expires on {day}" if left > 0 else f"has expired on {day}"
+        yield Finding(
+            Grade.WARNING if left > 0 else Grade.HOLE,
+            f"{certificate.path} ({listed(certificate.names)}) {state}",
+            "clients that verify it are shut out, and then somebody turns verifying off",
+            Remedy("renew it; SIGHUP has the proxy read it again"),
+        )
+
+
+def judge_listening(setup: Setup) -> Iterator[Finding]:
+    """Find a proxy that takes plain text from the network."""
+    settings = setup.settings
+    if settings is None or settings.listen.path or settings.listen.host in _LOOPBACK:
+        return
+    if settings.tls_certificate is None:
+        yield Finding(
+            Grade.HOLE,
+            f"the proxy listens on {settings.listen}, without TLS",
+            "passwords' proofs, tokens and all rows can be read, and changed, on the network",
+            Remedy("in the config: tls_certificate and tls_key"),
+        )
+    elif setup.policy is not None:
+        lax = [rule.name for rule in setup.policy.clients if not rule.requires_tls and not rule.certificates]
+        if lax:
+            yield Finding(
+                Grade.WARNING,
+                f"client rules that take plain text: {listed(lax)}",
+                "a client that does not ask for TLS gets none, and nobody notices",
+                Remedy("give them `tls: require`"),
+            )

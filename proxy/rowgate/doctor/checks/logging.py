@@ -1,0 +1,34 @@
+"""Whether the server writes down what statements say."""
+
+from collections.abc import Iterator
+
+from rowgate.doctor.facts import Server, Setup
+from rowgate.doctor.finding import Finding, Grade, Remedy
+
+_WHY = "names, addresses and whatever else statements hold as literals lie in the server's log, for whoever reads logs"
+_OFF = {
+    "log_statement": "none",
+    "log_min_duration_statement": "-1",
+    "log_min_duration_sample": "-1",
+    "log_transaction_sample_rate": "0",
+    "auto_explain.log_min_duration": "-1",
+    "debug_print_parse": "off",
+}
+
+
+def judge(server: Server, setup: Setup) -> Iterator[Finding]:
+    """Find settings by which statements get into the log with their literals, for all or for some."""
+    del setup
+    for name, off in _OFF.items():
+        value = server.settings.get(name, off) if "." in name else server.setting(name)
+        if value != off:
+            sql = (f"ALTER SYSTEM SET {name} = '{off}';", "SELECT pg_reload_conf();")
+            yield Finding(Grade.WARNING, f"{name} is {value}", _WHY, Remedy("unless it is meant", sql=sql))
+    for whose, name, value in server.role_settings:
+        if name in _OFF and value != _OFF[name]:
+            yield Finding(
+                Grade.WARNING,
+                f"{name} is {value} for {whose}",
+                _WHY,
+                Remedy(f"unless it is meant: ALTER ROLE (or DATABASE) {whose} RESET {name};"),
+            )
