@@ -1,6 +1,7 @@
 """What is known of one client, from first byte to end: filled in on the way, read by everybody above the link."""
 
 import asyncio
+import math
 from dataclasses import dataclass, field
 
 from rowgate.network.address import Address
@@ -43,6 +44,9 @@ class Visit:
     database: Database | None = None
     greeting: Greeting = field(default_factory=Greeting)
     opened: float = 0.0
+    """When the session began (monotonic seconds), 0.0: not yet."""
+    valid_until: float = math.inf
+    """When (seconds since the epoch) the next thing ends that its right to go on rests on: it is judged anew then."""
     cancels_waiting: int = 0
     cancel_lock: asyncio.Lock | None = None
     """Held by the cancel on its way; made with the first."""

@@ -7,7 +7,6 @@ import asyncio
 import random
 import secrets
 from collections.abc import Coroutine, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -37,12 +36,12 @@ from rowgate.network.databases import Database, Databases
 from rowgate.network.link import Link
 from rowgate.network.listener import Listener
 from rowgate.network.tls import Tls
-from rowgate.network.vanished import Rounds, has_vanished
 from rowgate.policy.compare import loosened
 from rowgate.policy.load import load
 from rowgate.policy.problem import PolicyError
-from rowgate.policy.snapshot import Arrival, Dimension, Limit, Mode, Snapshot, exempted
+from rowgate.policy.snapshot import Dimension, Limit, Snapshot, exempted
 from rowgate.reporting import Reporter, source_text, who
+from rowgate.roster import ADMIN_SHUTDOWN, Roster
 from rowgate.session import denial
 from rowgate.session import session as session_module
 from rowgate.session.admission import Admission
@@ -50,7 +49,6 @@ from rowgate.session.commands import CancelStatement, EndSession, Report
 from rowgate.session.conversation import Services
 from rowgate.session.session import Session
 from rowgate.settings import Settings
-from rowgate.subject import Subject
 from rowgate.visit import Visit
 from rowgate.wire.startup import CancelRequest, Startup
 from rowgate.wire.types import IDLE
@@ -59,20 +57,13 @@ from rowgate.wire.types import IDLE
 HOUSEKEEPING: Final = 1.0
 # Scopes of the ledger forgotten in one round, so that a round never holds its lock for long.
 FORGET_BATCH: Final = 2_000
-# Each connection is looked at so many times in the keepalive's time, and for so many times its length after the last
-# word on it.
-ROUND: Final = 4
-IN_FLIGHT: Final = 4
 # Seconds between two checkpoints of the ledger's write-ahead log, done in a thread.
 CHECKPOINT: Final = 5.0
 # Rule definitions kept for the journal; policies have tens of rules.
 MAX_RULES: Final = 4_096
 # Seconds that a connection without a start-up packet has left once the proxy drains.
 DRAIN_STARTUP: Final = 2.0
-ADMIN_SHUTDOWN: Final = "57P01"
 CANNOT_CONNECT_NOW: Final = "57P03"
-IDLE_SESSION_TIMEOUT: Final = "57P05"
-IDLE_IN_TRANSACTION_TIMEOUT: Final = "25P03"
 
 
 T = TypeVar("T")
@@ -84,11 +75,9 @@ class Worker:
     def __init__(self, settings: Settings, clock: Clock, rng: random.Random) -> None:
         self.settings = settings
         self.clock = clock
-        self.links: set[Link] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.cancels = Cancels(clock, self._cancel_failed)
         self._rules: dict[str, Definition] = {}
-        self._rounds = Rounds(int(settings.keepalive_seconds / ROUND / HOUSEKEEPING))
         self._drained = asyncio.Event()
         snapshot = load(settings.policy)
         _prepare(settings.state)
@@ -117,6 +106,17 @@ class Worker:
             rng,
             self.cancels,
             policy=lambda: self.snapshot,
+            emit=self.bus.emit,
+            spawn=self._spawn,
+        )
+        self.roster = Roster(
+            settings,
+            clock,
+            self.cancels,
+            policy=lambda: self.snapshot,
+            forbidden=lambda _: None,
+            judge=self._judge_again,
+            login=self.entrance.login,
             emit=self.bus.emit,
             spawn=self._spawn,
         )
@@ -150,7 +150,7 @@ class Worker:
         """End every session now, give back what is leased, close the files."""
         if self.listener is not None:
             self.listener.close()
-        for link in list(self.links):
+        for link in list(self.roster.links):
             self._tell_shutdown(link)
         await asyncio.sleep(0)
         for task in self._tasks:
@@ -172,24 +172,24 @@ class Worker:
         self.entrance.closed = True
         if self.listener is not None:
             self.listener.close()
-        self.bus.emit(happened.SessionsDrained(remaining=len(self.links)))
-        for link in list(self.links):
+        self.bus.emit(happened.SessionsDrained(remaining=len(self.roster.links)))
+        for link in list(self.roster.links):
             self._end_if_idle(link)
-        if self.links:
+        if self.roster.links:
             try:
                 async with asyncio.timeout(self.settings.drain_seconds):
-                    while self.links:
+                    while self.roster.links:
                         self._drained.clear()
                         try:
                             async with asyncio.timeout(HOUSEKEEPING / 10):
                                 await self._drained.wait()
                         except TimeoutError:
                             late = self.clock.monotonic() - started > DRAIN_STARTUP
-                            for link in list(self.links):
+                            for link in list(self.roster.links):
                                 self._end_if_idle(link, unstarted=late)
             except TimeoutError:
                 pass
-        left = len(self.links)
+        left = len(self.roster.links)
         self.bus.emit(happened.Drained(duration_s=self.clock.monotonic() - started, cut_off=left))
         return left
 
@@ -214,8 +214,7 @@ class Worker:
         self.evaluator = self._evaluator(snapshot)
         self.accounts.adopt(snapshot.limits)
         self.databases.adopt(snapshot)
-        for link in list(self.links):
-            self._judge_again(link)
+        self.roster.examine()
         self._policy_loaded(former)
         self.log.reopen()
         return True
@@ -269,8 +268,11 @@ class Worker:
             if link.closed:
                 return
             # The policy may have changed since the client was judged. What it has sent ahead runs once established.
-            if visit.policy == self.snapshot.version or self._still_admits(link):
+            reason = self.roster.why_over(link)
+            if reason is None:
                 link.establish(self._session(visit, admission))
+            else:
+                link.refuse(denial.fatal(ADMIN_SHUTDOWN, f"terminating connection: {reason}"), reason)
         except Exception as problem:  # noqa: BLE001 - whatever it is, the session must not begin
             link.fail(problem)
 
@@ -332,7 +334,7 @@ class Worker:
 
     def ended(self, link: Link, reason: str) -> None:
         """Forget a link."""
-        self.links.discard(link)
+        self.roster.links.discard(link)
         self._drained.set()
         self.entrance.left(link)
         visit: Visit | None = link.visit
@@ -357,7 +359,7 @@ class Worker:
 
     def _accept(self) -> Link:
         link = Link(self, asyncio.get_running_loop())
-        self.links.add(link)
+        self.roster.links.add(link)
         link.expire_startup(self.settings.startup_seconds)
         return link
 
@@ -377,29 +379,9 @@ class Worker:
         self.bus.emit(happened.ServerUnreachable(upstream=upstream, error=error))
 
     def _judge_again(self, link: Link) -> None:
-        """Put a live session under the policy in force; one that no rule admits any more ends."""
-        if link.session is not None and self._still_admits(link):
+        """Put a live session under the policy in force."""
+        if link.session is not None:
             link.session.judged_by(self.evaluator.judge_for(_known(link.visit.subject)))
-
-    def _still_admits(self, link: Link) -> bool:
-        """Find the client rule that the policy in force has for a client judged before; refuse it if there is none."""
-        subject = _known(link.visit.subject)
-        rule = self.snapshot.client_for(arrival_of(subject), self.clock.wall())
-        plain_text = not link.is_encrypted and subject.source is not None
-        if (rule is None and self._refuses_unmatched()) or (
-            rule is not None and rule.requires_tls and plain_text and self.snapshot.mode is Mode.ENFORCE
-        ):
-            # At once: in a transaction, or in the middle of a result, it would go on under no client's limits.
-            message = denial.fatal(ADMIN_SHUTDOWN, "no client rule of the policy admits this session any more")
-            link.refuse(message, "no longer admitted")
-            return False
-        client = rule.name if rule is not None else None
-        if client != subject.client:
-            link.visit.subject = replace(subject, client=client)
-        return True
-
-    def _refuses_unmatched(self) -> bool:
-        return self.snapshot.unmatched_clients == "refuse" and self.snapshot.mode is Mode.ENFORCE
 
     def _end_if_idle(self, link: Link, *, unstarted: bool = False) -> None:
         session = link.session
@@ -455,8 +437,7 @@ class Worker:
                 )
 
     def _keep_house(self) -> None:
-        self._end_idle()
-        self._end_vanished()
+        self.roster.look()
         self.accounts.sweep()
         self.bus.sweep()
         try:
@@ -467,41 +448,6 @@ class Worker:
             self.journal.prepare_next()
         except JournalError as problem:
             self.bus.emit(happened.JournalFailed(error=str(problem), posture="closed"))
-
-    def _end_vanished(self) -> None:
-        """End sessions whose client or server has not answered the kernel for as long as keepalive would wait.
-
-        A connection on which nothing has been said for longer has nothing on its way: keepalive looks after it.
-        """
-        seconds = self.settings.keepalive_seconds
-        since = self.clock.monotonic() - IN_FLIGHT * seconds
-        for link in self._rounds.turn(self.links):
-            if link.closed or not (link.active > since or link.client_stalled or link.server_stalled):
-                continue
-            if has_vanished(link.client, seconds):
-                link.end("client vanished")
-            elif has_vanished(link.server, seconds):
-                link.server_lost()
-
-    def _end_idle(self) -> None:
-        """End sessions that have been idle for longer than the operator allows, as the server's own timeouts would."""
-        idle, in_transaction = self.settings.idle_seconds, self.settings.idle_in_transaction_seconds
-        if not idle and not in_transaction:
-            return
-        now = self.clock.monotonic()
-        for link in list(self.links):
-            if link.session is None or not link.session.is_idle():
-                continue
-            silent = now - link.active
-            if link.session.conversation.transaction == IDLE:
-                if idle and silent > idle:
-                    message = denial.fatal(IDLE_SESSION_TIMEOUT, "terminating connection due to idle-session timeout")
-                    link.refuse(message, "idle for too long")
-            elif in_transaction and silent > in_transaction:
-                message = denial.fatal(
-                    IDLE_IN_TRANSACTION_TIMEOUT, "terminating connection due to idle-in-transaction timeout"
-                )
-                link.refuse(message, "idle in a transaction for too long")
 
     async def _checkpoints(self) -> None:
         while True:
@@ -572,12 +518,6 @@ class Worker:
 
 def _prepare(state: Path) -> None:
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
-
-
-def arrival_of(subject: Subject) -> Arrival:
-    """Return a session as client rules see it."""
-    names = subject.certificate.names if subject.certificate is not None else ()
-    return Arrival(subject.user, subject.database, subject.source, subject.country, names)
 
 
 def _known(value: T | None) -> T:

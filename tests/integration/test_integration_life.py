@@ -117,7 +117,7 @@ def test_who_is_admitted_no_longer_is_told_nothing_inside_a_row(own_proxy: Proxy
         client.until("T")
         assert not client.silent(10)  # the row has begun, and no buffer on the way holds all of it
         own_proxy.reload(NOBODY)
-        wait_for_event(own_proxy, "no longer admitted")
+        wait_for_event(own_proxy, "no client rule of the policy admits")
         with pytest.raises((EOFError, ConnectionResetError)):
             client.read()  # a FATAL in it would be the value's
 

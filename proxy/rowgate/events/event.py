@@ -356,6 +356,113 @@ class ServerLoginFailed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class IdentityRevoked(Event):
+    """An identity was revoked: nothing of it is let in, and its live sessions end."""
+
+    severity: ClassVar[Severity] = Severity.ALERT
+
+    number: int
+    kind: str
+    """end_user, user, token, signing_key, certificate, source or issuer."""
+    value: str
+    by: str
+    reason: str
+    via: str
+    """How it was asked for: command, http, scim, shared signals, or a limit's name."""
+    until: float | None = None
+    """End (seconds since the epoch), None: until somebody lifts it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevocationLifted(Event):
+    """Somebody has undone a revocation, or its time is over."""
+
+    severity: ClassVar[Severity] = Severity.ALERT
+
+    number: int
+    kind: str
+    value: str
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionsEnded(Event):
+    """Live sessions were ended that may not go on; ``left`` backends of the server's had to be ended a second time."""
+
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    sessions: int
+    left: int
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendsNotEnded(Event):
+    """The server's backends of ended sessions could not be ended by the proxy's login: they were cancelled instead."""
+
+    severity: ClassVar[Severity] = Severity.ALERT
+    repeats_by: ClassVar[tuple[str, ...] | None] = ("error",)
+
+    sessions: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdentitiesUnreadable(Event):
+    """What is revoked cannot be read: nobody new is let in until it can."""
+
+    severity: ClassVar[Severity] = Severity.CRITICAL
+    repeats_by: ClassVar[tuple[str, ...] | None] = ("error",)
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRefused(Event):
+    """A token does not count; ``reason`` says why, without the token."""
+
+    severity: ClassVar[Severity] = Severity.WARNING
+    repeats_by: ClassVar[tuple[str, ...] | None] = ("source", "reason")
+
+    user: str
+    source: str
+    reason: str
+    session: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenForged(Event):
+    """A token is well signed and was never issued, or stands for nobody: A SIGNING KEY HAS LEAKED.
+
+    Never thinned out by what an attacker chooses: the first of each key is told at once.
+    """
+
+    severity: ClassVar[Severity] = Severity.CRITICAL
+    repeats_by: ClassVar[tuple[str, ...] | None] = ("issuer", "key", "reason")
+
+    issuer: str
+    key: str
+    """The key that signed: revoke it with ``rowgate revoke signing_key ISSUER/KEY``."""
+    user: str
+    source: str
+    reason: str
+    session: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuerUnreachable(Event):
+    """An issuer's keys or its word on a token cannot be had; ``posture`` says what that means for its tokens."""
+
+    severity: ClassVar[Severity] = Severity.ALERT
+    repeats_by: ClassVar[tuple[str, ...] | None] = ("issuer", "posture")
+
+    issuer: str
+    error: str
+    posture: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReloadFailed(Event):
     """A file could not be read again: what was in force stays."""
 
