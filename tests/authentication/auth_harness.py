@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from rowgate.authentication import codes
 from rowgate.authentication.backend import ServerExchange
-from rowgate.authentication.frontend import ClientExchange, Failed, Method, Proven
+from rowgate.authentication.frontend import ClientExchange, Discovery, Failed, Method, Outcome, Presented, Proven
 from rowgate.authentication.secret import Secret
 from rowgate.authentication.verifiers import Verifiers
 from support.raw_client import fields_of, message_of, startup, text_of
@@ -33,6 +33,7 @@ def exchange(
     encrypted: bool = False,
     nonce: bytes = b"",
     salt: bytes = b"salt",
+    discovery: Discovery | None = None,
 ) -> ClientExchange:
     """Return an exchange as the proxy makes them."""
     return ClientExchange(
@@ -44,6 +45,7 @@ def exchange(
         verifiers=VERIFIERS,
         binding=binding,
         encrypted=encrypted or binding is not None,
+        discovery=discovery,
     )
 
 
@@ -52,8 +54,10 @@ class Desk:
     """A server's socket that authenticates clients and lets in those that prove themselves."""
 
     port: int
-    outcomes: list[Proven | Failed | None] = field(default_factory=list)
+    outcomes: list[Outcome | None] = field(default_factory=list)
     requests: list[bytes] = field(default_factory=list)
+    good_token: str = ""
+    """The one token that counts."""
 
 
 @contextmanager
@@ -122,13 +126,20 @@ def _let_in(
         seen.requests += client.to_client
         connection.sendall(b"".join(client.to_client))
         client.to_client.clear()
+        if isinstance(client.outcome, Presented):
+            seen.outcomes.append(client.outcome)
+            if client.outcome.token == seen.good_token:
+                client.accept()
+            else:
+                client.reject(Failed("the token does not count"))
+            continue
         if client.outcome is not None:
             break
         kind, body = read_message(connection)
         assert kind == b"p", kind
         client.feed(body)
     seen.outcomes.append(client.outcome)
-    if isinstance(client.outcome, Failed):
+    if not isinstance(client.outcome, Proven):
         connection.sendall(message_of("E", b"SFATAL\0C28P01\0Mpassword authentication failed\0\0"))
         return
     connection.sendall(READY)

@@ -10,14 +10,15 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
-from rowgate.authentication import codes, scram, secret
-from rowgate.authentication.outcome import Failed, Fault, Proven
+from rowgate.authentication import codes, oauthbearer, scram, secret
+from rowgate.authentication.oauthbearer import Discovery
+from rowgate.authentication.outcome import Discovered, Failed, Fault, Outcome, Presented, Proven, ViolationError
 from rowgate.authentication.scram import DerivationError
-from rowgate.authentication.scram_server import ScramServer, ScramViolationError
+from rowgate.authentication.scram_server import ScramServer
 from rowgate.authentication.secret import Md5Hash, Password, Secret, Verifier
 from rowgate.authentication.verifiers import Verifiers
 
-__all__ = ["ClientExchange", "Failed", "Fault", "Method", "Proven"]
+__all__ = ["ClientExchange", "Discovered", "Discovery", "Failed", "Fault", "Method", "Outcome", "Presented", "Proven"]
 
 # Bytes of a SASL message: the server's own PG_MAX_SASL_MESSAGE_LENGTH for SCRAM.
 MAX_SASL: Final = 1024
@@ -33,6 +34,8 @@ class Method(enum.Enum):
     SCRAM = "scram-sha-256"
     MD5 = "md5"  # SCRAM where the stored secret is a SCRAM verifier, as in PostgreSQL and PgBouncer
     PASSWORD = "password"  # noqa: S105 - a method's name; only on encrypted connections
+    OAUTH = "oauth"  # a bearer token by SASL OAUTHBEARER; only on encrypted connections
+    CERTIFICATE = "cert"  # the certificate of the TLS handshake, so nothing is asked here
 
 
 class ClientExchange:
@@ -41,7 +44,8 @@ class ClientExchange:
     ``to_client`` holds whole messages; the caller empties it. ``secret`` None (no such user, no password, expired) goes
     through the same motions and always fails. ``nonce`` is chance, at least ``scram.NONCE_LENGTH`` bytes of it, and
     ``salt`` at least ``codes.MD5_SALT``, new for each exchange. ``binding`` is the tls-server-end-point hash (RFC 5929)
-    of our certificate where this connection has TLS; ``encrypted`` says whether it has.
+    of our certificate where this connection has TLS; ``encrypted`` says whether it has, or is a Unix socket.
+    ``discovery`` None: no tokens are taken; else method ``password`` takes a JSON Web Token as well (``Presented``).
 
     Nothing a client sends raises an exception. Checking a password against a SCRAM verifier (method ``password``), or
     the first exchange with a password stored in plain text, takes 2 to 4 ms for PostgreSQL's 4,096 iterations.
@@ -58,19 +62,23 @@ class ClientExchange:
         verifiers: Verifiers,
         binding: bytes | None,
         encrypted: bool,
+        discovery: Discovery | None = None,
     ) -> None:
         if len(nonce) < scram.NONCE_LENGTH or len(salt) < codes.MD5_SALT:
             raise ValueError(f"expected a nonce of {scram.NONCE_LENGTH} bytes and a salt of {codes.MD5_SALT} at least")
         self.to_client: list[bytes] = []
-        self.outcome: Proven | Failed | None = None
+        self.outcome: Outcome | None = None
         self._user = user
         self._secret = secret
         self._nonce = nonce
         self._salt = salt[: codes.MD5_SALT]
         self._verifiers = verifiers
         self._binding = binding
+        self._discovery = discovery
+        self._end: Failed | Discovered | None = None
+        self._offered: tuple[bytes, ...] = ()
         self._scram: ScramServer | None = None
-        self._longest = MAX_PASSWORD
+        self._longest = MAX_PASSWORD if discovery is None else max(MAX_PASSWORD, oauthbearer.MAX_TOKEN + 1)
         self._answer = self._begin(method, encrypted=encrypted)
 
     def feed(self, body: bytes) -> None:
@@ -85,51 +93,116 @@ class ClientExchange:
             return
         try:
             self._answer(body)
-        except ScramViolationError as violation:
+        except ViolationError as violation:
             self.outcome = Failed(str(violation), violation.fault)
         except DerivationError as problem:
             self.outcome = Failed(f"the user's stored verifier cannot be used with a password in clear text: {problem}")
+
+    def accept(self) -> None:
+        """The token counts."""
+        self.outcome = Proven()
+
+    def reject(self, failed: Failed) -> None:
+        """The token does not count; by SASL the client is told first where it gets another."""
+        if self._answer == self._take_password:
+            self.outcome = failed
+        else:
+            self._tell_issuer(failed)
 
     def _begin(self, method: Method, *, encrypted: bool) -> Callable[[bytes], None]:
         """Ask what the method asks, and return what takes the answer."""
         if method is Method.PASSWORD:
             if not encrypted:
-                self.outcome = Failed(
-                    "a password in clear text is refused on a connection that is not encrypted: "
-                    "let the client use TLS, or use method scram-sha-256",
-                    Fault("28000", "a password is only accepted over an encrypted connection"),
-                )
+                self._expose("a password", "or use method scram-sha-256")
             else:
                 self.to_client.append(codes.request(codes.CLEARTEXT_PASSWORD))
             return self._take_password
+        if method is Method.OAUTH:
+            if not encrypted:
+                self._expose("a token", "or a Unix socket")
+            elif self._discovery is None:
+                self.outcome = Failed(
+                    "nobody issues tokens that count here: expected an issuer in the policy",
+                    Fault("28000", "no token is accepted here"),
+                )
+            else:
+                self._longest = oauthbearer.MAX_MESSAGE
+                self._offer(oauthbearer.MECHANISM)
+            return self._take_bearer_choice
         if method is Method.MD5 and isinstance(self._secret, Md5Hash | Password):
             self.to_client.append(codes.request(codes.MD5_PASSWORD, self._salt))
             return self._take_md5
         self._longest = MAX_SASL
-        offer = [scram.MECHANISM] if self._binding is None else [scram.MECHANISM_PLUS, scram.MECHANISM]
-        self.to_client.append(codes.request(codes.SASL, b"\0".join(offer) + b"\0\0"))
-        return self._take_sasl_choice
+        if self._binding is None:
+            self._offer(scram.MECHANISM)
+        else:
+            self._offer(scram.MECHANISM_PLUS, scram.MECHANISM)
+        return self._take_scram_choice
 
-    def _take_sasl_choice(self, body: bytes) -> None:
-        """SASLInitialResponse: the mechanism's name, and the first message where the client has sent one with it."""
+    def _offer(self, *mechanisms: bytes) -> None:
+        self._offered = mechanisms
+        self.to_client.append(codes.request(codes.SASL, b"\0".join(mechanisms) + b"\0\0"))
+
+    def _take_scram_choice(self, body: bytes) -> None:
+        mechanism, first = self._choice_in(body)
+        plus = mechanism == scram.MECHANISM_PLUS
+        self._scram = ScramServer(self._verifier(), plus=plus, nonce=self._nonce, binding=self._binding)
+        self._begin_sasl(first, self._take_scram_first)
+
+    def _take_bearer_choice(self, body: bytes) -> None:
+        _, first = self._choice_in(body)
+        self._begin_sasl(first, self._take_bearer)
+
+    def _choice_in(self, body: bytes) -> tuple[bytes, bytes | None]:
+        """Return the mechanism and the first message of a SASLInitialResponse, None where the client waits with it.
+
+        Raises:
+            ViolationError: it is malformed, or chooses a mechanism that was not offered.
+
+        """
         name, terminator, rest = body.partition(b"\0")
         length = struct.calcsize("!i")
         if not terminator or len(rest) < length:
-            self._violation("a SASL message cut short", "invalid message format")
-            return
-        plus = name == scram.MECHANISM_PLUS and self._binding is not None
-        if not plus and name != scram.MECHANISM:
-            self._violation("a SASL mechanism not offered", "client selected an invalid SASL authentication mechanism")
-            return
+            raise ViolationError(_VIOLATION, "invalid message format", "A SASL message is cut short.")
+        if name not in self._offered:
+            raise ViolationError(_VIOLATION, "client selected an invalid SASL authentication mechanism")
         (announced,) = struct.unpack_from("!i", rest)
-        self._scram = ScramServer(self._verifier(), plus=plus, nonce=self._nonce, binding=self._binding)
         if announced == -1 and len(rest) == length:
+            return name, None
+        if announced != len(rest) - length:
+            raise ViolationError(_VIOLATION, "invalid message format", "A SASL message is of another length than said.")
+        return name, rest[length:]
+
+    def _begin_sasl(self, first: bytes | None, take: Callable[[bytes], None]) -> None:
+        """Take the client's first message, or ask for it."""
+        self._answer = take
+        if first is None:
             self.to_client.append(codes.request(codes.SASL_CONTINUE))
-            self._answer = self._take_scram_first
-        elif announced == len(rest) - length:
-            self._take_scram_first(rest[length:])
         else:
-            self._violation("a SASL message of another length than announced", "invalid message format")
+            take(first)
+
+    def _take_bearer(self, body: bytes) -> None:
+        credentials = oauthbearer.credentials_in(body)
+        if not credentials:
+            self._tell_issuer(Discovered())
+            return
+        token = oauthbearer.token_in(credentials)
+        if token is None:
+            self._tell_issuer(Failed("no bearer token in the client's credentials"))
+        else:
+            self.outcome = Presented(token)
+
+    def _tell_issuer(self, end: Failed | Discovered) -> None:
+        """Say who issues tokens; the client answers that it has understood, and that is the ``end``."""
+        self.outcome = None
+        self._end = end
+        answer = self._discovery.answer() if self._discovery is not None else b""
+        self.to_client.append(codes.request(codes.SASL_CONTINUE, answer))
+        self._answer = self._take_end
+
+    def _take_end(self, body: bytes) -> None:
+        oauthbearer.check_end(body)
+        self.outcome = self._end
 
     def _take_scram_first(self, body: bytes) -> None:
         if self._scram is not None:
@@ -164,6 +237,14 @@ class ClientExchange:
         """Check a password in clear text; keys are derived whatever is stored, so that time tells nothing."""
         sent = self._password_in(body)
         if sent is None:
+            return
+        if self._discovery is not None and oauthbearer.looks_like_token(sent):
+            self.outcome = Presented(sent.decode("ascii"))
+            return
+        if len(body) > MAX_PASSWORD:
+            self._violation(
+                f"a password of {len(body)} bytes: expected {MAX_PASSWORD} at most", "invalid message length"
+            )
             return
         known = self._secret
         verifier = known if isinstance(known, Verifier) else self._verifiers.mock(self._user)
@@ -210,6 +291,13 @@ class ClientExchange:
                 "set the password anew with password_encryption = 'scram-sha-256', or use method md5"
             )
         return None
+
+    def _expose(self, what: str, instead: str) -> None:
+        """Refuse to ask for what everybody on the way could read."""
+        self.outcome = Failed(
+            f"{what} in clear text is refused on a connection that is not encrypted: let the client use TLS, {instead}",
+            Fault("28000", f"{what} is only accepted over an encrypted connection"),
+        )
 
     def _violation(self, what: str, told: str) -> None:
         self.outcome = Failed(f"protocol violation: {what}", Fault(_VIOLATION, told))

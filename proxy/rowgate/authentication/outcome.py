@@ -19,6 +19,18 @@ class Proven:
 
 
 @dataclass(frozen=True, slots=True)
+class Presented:
+    """The client has shown a bearer token: verify it, then call the exchange's ``accept`` or ``reject``."""
+
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Discovered:
+    """The client asked where to get a token, was told, and will come back with one; this connection ends."""
+
+
+@dataclass(frozen=True, slots=True)
 class Fault:
     """A mistake of the client's that it is told about: PostgreSQL's own SQLSTATE, MESSAGE and, if any, DETAIL."""
 
@@ -37,3 +49,14 @@ class Failed:
 
     reason: str
     fault: Fault | None = None
+
+
+Outcome = Proven | Presented | Discovered | Failed
+
+
+class ViolationError(Exception):
+    """A client's message is not what the exchange allows; ``fault`` is what the client is told."""
+
+    def __init__(self, sqlstate: str, message: str, detail: str = "") -> None:
+        super().__init__(f"{message}: {detail}" if detail else message)
+        self.fault = Fault(sqlstate, message, detail)

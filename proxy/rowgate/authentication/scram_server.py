@@ -7,21 +7,13 @@ import hmac
 from typing import Final
 
 from rowgate.authentication import scram
-from rowgate.authentication.outcome import Fault
+from rowgate.authentication.outcome import ViolationError
 from rowgate.authentication.scram import ScramKeys
 from rowgate.authentication.secret import Verifier
 
 PROTOCOL_VIOLATION: Final = "08P01"
 NOT_SUPPORTED: Final = "0A000"
 INVALID_AUTHORIZATION: Final = "28000"
-
-
-class ScramViolationError(Exception):
-    """A client's message is not what the exchange allows; ``fault`` is what the client is told."""
-
-    def __init__(self, sqlstate: str, message: str, detail: str = "") -> None:
-        super().__init__(f"{message}: {detail}" if detail else message)
-        self.fault = Fault(sqlstate, message, detail)
 
 
 class ScramServer:
@@ -45,7 +37,7 @@ class ScramServer:
         """Return the server-first-message that answers a client-first-message.
 
         Raises:
-            ScramViolationError: it is malformed, or its channel binding is not what the connection has.
+            ViolationError: it is malformed, or its channel binding is not what the connection has.
 
         """
         flag, comma, rest = _text(client_first).partition(b",")
@@ -54,16 +46,16 @@ class ScramServer:
             raise _malformed("a comma is expected after the channel-binding flag")
         identity, comma, bare = rest.partition(b",")
         if identity.startswith(b"a"):
-            raise ScramViolationError(NOT_SUPPORTED, "client uses authorization identity, but it is not supported")
+            raise ViolationError(NOT_SUPPORTED, "client uses authorization identity, but it is not supported")
         if identity or not comma:
             raise _malformed("unexpected attribute in client-first-message")
         if bare.startswith(b"m"):
-            raise ScramViolationError(NOT_SUPPORTED, "client requires an unsupported SCRAM extension")
+            raise ViolationError(NOT_SUPPORTED, "client requires an unsupported SCRAM extension")
         attributes = _attributes(bare)
         _value(attributes, 0, b"n")  # the name is that of the start-up packet, as in PostgreSQL
         client_nonce = _value(attributes, 1, b"r")
         if not scram.is_printable(client_nonce):
-            raise ScramViolationError(PROTOCOL_VIOLATION, "non-printable characters in SCRAM nonce")
+            raise ViolationError(PROTOCOL_VIOLATION, "non-printable characters in SCRAM nonce")
         salt, iterations = scram.encode(self._verifier.salt), self._verifier.iterations
         self._first_bare = bare
         self._nonce = client_nonce + self._server_nonce
@@ -74,7 +66,7 @@ class ScramServer:
         """Return the keys that the proof gives away and the server-final-message; None where the password is wrong.
 
         Raises:
-            ScramViolationError: the message is malformed or not of this exchange, or its channel binding differs.
+            ViolationError: the message is malformed or not of this exchange, or its channel binding differs.
 
         """
         attributes = _attributes(_text(client_final))
@@ -89,7 +81,7 @@ class ScramServer:
         if position != len(attributes) - 1:
             raise _malformed("garbage at the end of client-final-message")
         if not hmac.compare_digest(nonce, self._nonce):
-            raise ScramViolationError(PROTOCOL_VIOLATION, "invalid SCRAM response", "Nonce does not match.")
+            raise ViolationError(PROTOCOL_VIOLATION, "invalid SCRAM response", "Nonce does not match.")
         return self._check_proof(proof, b",".join(attributes[:position]))
 
     def _check_flag(self, flag: bytes) -> bytes:
@@ -99,7 +91,7 @@ class ScramServer:
                 raise _malformed("the client chose SCRAM-SHA-256-PLUS, but sends no channel binding data")
             if flag == b"y" and self._bindable:
                 # Somebody in between took -PLUS out of our offer.
-                raise ScramViolationError(
+                raise ViolationError(
                     INVALID_AUTHORIZATION,
                     "SCRAM channel binding negotiation error",
                     "The client supports SCRAM channel binding but thinks the server does not. "
@@ -111,17 +103,15 @@ class ScramServer:
         if not self._plus:
             raise _malformed("the client chose SCRAM-SHA-256 without channel binding, but sends channel binding data")
         if flag + b",," != scram.BINDING_HEADER:
-            raise ScramViolationError(PROTOCOL_VIOLATION, "unsupported SCRAM channel-binding type")
+            raise ViolationError(PROTOCOL_VIOLATION, "unsupported SCRAM channel-binding type")
         return scram.BINDING_HEADER
 
     def _check_binding(self, sent: bytes) -> None:
         if hmac.compare_digest(sent, scram.encode(self._header + (self._binding if self._plus else b""))):
             return
         if self._plus:
-            raise ScramViolationError(INVALID_AUTHORIZATION, "SCRAM channel binding check failed")
-        raise ScramViolationError(
-            PROTOCOL_VIOLATION, "unexpected SCRAM channel-binding attribute in client-final-message"
-        )
+            raise ViolationError(INVALID_AUTHORIZATION, "SCRAM channel binding check failed")
+        raise ViolationError(PROTOCOL_VIOLATION, "unexpected SCRAM channel-binding attribute in client-final-message")
 
     def _check_proof(self, proof: bytes, without_proof: bytes) -> tuple[ScramKeys, bytes] | None:
         verifier = self._verifier
@@ -133,8 +123,8 @@ class ScramServer:
         return keys, b"v=" + scram.encode(scram.sign(verifier.server_key, exchange))
 
 
-def _malformed(detail: str) -> ScramViolationError:
-    return ScramViolationError(PROTOCOL_VIOLATION, "malformed SCRAM message", detail[0].upper() + detail[1:] + ".")
+def _malformed(detail: str) -> ViolationError:
+    return ViolationError(PROTOCOL_VIOLATION, "malformed SCRAM message", detail[0].upper() + detail[1:] + ".")
 
 
 def _text(message: bytes) -> bytes:
