@@ -57,6 +57,7 @@ MORE = [
     ("mode: enforce", "mode:", 2, 1, "mode", "found nothing"),
     ("unmatched_clients: refuse", "unmatched_cleints: refuse", 3, 1, None, "did you mean unmatched_clients?"),
     ("unmatched_clients: refuse", "tests: []", 3, 1, "tests", LATER),
+    ("  customer:\n", "  end_user:\n", 5, 3, "entities.end_user", "distinct(end_user) counts the people behind tokens"),
     ("  customer:\n", "  cust omer:\n", 5, 3, 'entities["cust omer"]', "letters, digits"),
     ("public.orders:", "'public.\"customers\"':", 9, 7, None, "the same table as public.customers"),
     ("public.orders:", "public.customers:", 9, 7, None, "the key a second time"),
@@ -200,6 +201,21 @@ def test_a_file_that_cannot_be_read_is_a_problem_of_the_whole_file(tmp_path: Pat
 def test_windows_that_differ_in_action_only_contradict_when_the_longer_stops() -> None:
     tells_longer = ("5000, alert_at: 4000, on_exceed: block", "50, on_exceed: alert")
     assert len(snapshot(FULL, tells_longer).limits[0].windows) == 2
+
+
+@pytest.mark.parametrize(
+    ("short", "long", "fine"),
+    [
+        ("60, on_exceed: revoke", "60, on_exceed: block", True),
+        ("60, on_exceed: revoke", "59, on_exceed: block", False),
+        ("60, on_exceed: revoke", "60, on_exceed: revoke", False),
+        ("60, on_exceed: block", "60, on_exceed: revoke", False),
+        ("60, on_exceed: revoke", "50, on_exceed: alert", True),
+    ],
+)
+def test_a_window_that_revokes_has_work_where_a_longer_one_would_only_block(short: str, long: str, fine: bool) -> None:
+    text = "version: 1\nmode: monitor\nunmatched_clients: admit\nlimits:\n  - name: a\n    scope: [user]\n"
+    assert _loads(f"{text}    measure: rows\n    windows: {{1h: {{limit: {short}}}, 1d: {{limit: {long}}}}}\n") is fine
 
 
 def test_a_short_window_that_cannot_fill_the_longer_is_fine() -> None:
