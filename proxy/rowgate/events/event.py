@@ -463,6 +463,35 @@ class IssuerUnreachable(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class IssuerRecovered(Event):
+    """An issuer that could not be asked answers again."""
+
+    repeats_by: ClassVar[tuple[str, ...] | None] = ("issuer",)
+
+    issuer: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SigningKeysChanged(Event):
+    """An issuer publishes other keys than before."""
+
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    issuer: str
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PersonMoved(Event):
+    """The directory says that somebody has another position, or is in other groups."""
+
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    person: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReloadFailed(Event):
     """A file could not be read again: what was in force stays."""
 
