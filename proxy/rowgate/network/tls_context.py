@@ -4,9 +4,14 @@ A context is made anew when the files are read again; connections that stand kee
 files and modes are PostgreSQL's ("Secure TCP/IP Connections with SSL", libpq's "SSL Support").
 """
 
+import math
 import os
+import re
 import ssl
 import stat
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,16 +26,26 @@ from rowgate.network.tls_binding import endpoint_binding
 ALPN: Final = "postgresql"
 # Bytes of a file with certificates or a key: the authorities of a whole operating system are a quarter of a MiB.
 MAX_FILE: Final = 4 * 1024 * 1024
+# Bytes of a file with revocation lists: a million revoked certificates.
+MAX_LISTS: Final = 64 * 1024 * 1024
+
+_LIST: Final = re.compile(rb"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----", re.DOTALL)
+
+RevocationList = x509.CertificateRevocationList
 
 
 class TlsFileError(ValueError):
     """A file with a certificate or key is of no use: the message says which, why, and what to do."""
 
 
-def listener_context(certificate: Path, key: Path, *, client_ca: Path | None = None) -> ssl.SSLContext:
+def listener_context(
+    certificate: Path, key: Path, *, client_ca: Path | None = None, revoked: Sequence[RevocationList] = ()
+) -> ssl.SSLContext:
     """Return what clients are met with: our certificate (its chain behind it in the file) and its key, both PEM.
 
     With ``client_ca`` a client is asked for a certificate: it may have none, but not one that these do not vouch for.
+    With lists of what is ``revoked``, each authority of a client's certificate needs one that has not expired, as with
+    PostgreSQL's ``ssl_crl_file``.
 
     Raises:
         TlsFileError: a file cannot be read or used, the key is another certificate's, or others may read it.
@@ -41,7 +56,47 @@ def listener_context(certificate: Path, key: Path, *, client_ca: Path | None = N
     if client_ca is not None:
         _load_authorities(context, client_ca)
         context.verify_mode = ssl.CERT_OPTIONAL
+        if revoked:
+            _load_lists(context, revoked)
     return context
+
+
+def revocation_lists(path: Path, client_ca: Path) -> tuple[RevocationList, ...]:
+    """Return the revocation lists of a file, PEM (any number) or DER (one).
+
+    Raises:
+        TlsFileError: it cannot be read or used, or an authority in ``client_ca`` has no list of its own in it.
+
+    """
+    octets = _read(path, "list of revoked certificates", MAX_LISTS)
+    try:
+        parts = _LIST.findall(octets)
+        lists = tuple(map(x509.load_pem_x509_crl, parts)) if parts else (x509.load_der_x509_crl(octets),)
+    except ValueError:
+        raise TlsFileError(
+            f"{path}: no list of revoked certificates can be read in it, expected PEM (BEGIN X509 CRL) or DER"
+        ) from None
+    for authority in _read_certificates(client_ca):
+        if not any(_is_list_of(each, authority) for each in lists):
+            raise TlsFileError(
+                f"{path}: no list that {authority.subject.rfc4514_string()!r} of {client_ca} has signed: without one"
+                " every certificate of its is refused"
+            )
+    return lists
+
+
+def lists_until(lists: Sequence[RevocationList]) -> float:
+    """Return when (seconds since the epoch) the first of some revocation lists expires, infinity where none does."""
+    ends = (each.next_update_utc for each in lists)
+    return min((end.timestamp() for end in ends if end is not None), default=math.inf)
+
+
+def is_revoked(lists: Sequence[RevocationList], issuer: bytes, serial: int) -> bool:
+    """Return whether a certificate, by its issuer's name (DER) and its serial number, is in one of the lists."""
+    return any(
+        each.issuer.public_bytes() == issuer and each.get_revoked_certificate_by_serial_number(serial) is not None
+        for each in lists
+    )
 
 
 def server_context(
@@ -118,6 +173,37 @@ def _load_authorities(context: ssl.SSLContext, path: Path) -> None:
         ) from None
 
 
+def _load_lists(context: ssl.SSLContext, lists: Sequence[RevocationList]) -> None:
+    """Have every certificate of a client's chain looked up. Nothing but lists: a certificate would be trusted."""
+    octets = b"".join(each.public_bytes(Encoding.PEM) for each in lists)
+    with _as_file(octets) as path:
+        context.load_verify_locations(path)
+    context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_CHAIN
+
+
+@contextmanager
+def _as_file(octets: bytes) -> Iterator[str]:
+    """Give octets a name for OpenSSL, which reads lists from files alone; in memory where the system can."""
+    if not hasattr(os, "memfd_create"):
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(octets)
+            file.flush()
+            yield file.name
+        return
+    descriptor = os.memfd_create("revoked")
+    try:
+        with os.fdopen(os.dup(descriptor), "wb") as file:
+            file.write(octets)
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
+
+
+def _is_list_of(revoked: RevocationList, authority: x509.Certificate) -> bool:
+    key: Any = authority.public_key()
+    return revoked.issuer == authority.subject and revoked.is_signature_valid(key)
+
+
 def _read_certificates(path: Path) -> list[x509.Certificate]:
     octets = _read(path, "certificate")
     try:
@@ -137,14 +223,14 @@ def _read_key(path: Path) -> Any:
         raise TlsFileError(f"{path}: no private key can be read in it, expected PEM (BEGIN PRIVATE KEY)") from None
 
 
-def _read(path: Path, what: str) -> bytes:
+def _read(path: Path, what: str, most: int = MAX_FILE) -> bytes:
     try:
         with path.open("rb") as file:
-            octets = file.read(MAX_FILE + 1)
+            octets = file.read(most + 1)
     except OSError as problem:
         raise TlsFileError(f"{path}: the {what} cannot be read: {problem.strerror}") from None
-    if len(octets) > MAX_FILE:
-        raise TlsFileError(f"{path}: more than {MAX_FILE} bytes, expected PEM with no more than the {what}")
+    if len(octets) > most:
+        raise TlsFileError(f"{path}: more than {most} bytes, expected PEM with no more than the {what}")
     return octets
 
 

@@ -70,6 +70,7 @@ def _client(model: ClientModel) -> ClientRule:
         per_transaction=model.per == "transaction",
         issuers=_named(model.issuers),
         max_session=model.max_session,
+        auth=model.auth,
     )
 
 

@@ -176,6 +176,10 @@ def _tls(value: object) -> str:
     return _choose(value, ("require", "any"))
 
 
+def _auth(value: object) -> str:
+    return _choose(value, ("scram-sha-256", "md5", "password", "oauth", "cert"))
+
+
 def _end_user(value: object) -> str:
     return _choose(value, ("token",))
 
@@ -352,6 +356,7 @@ Until = Annotated[float, BeforeValidator(_until), WithJsonSchema({"type": "strin
 Reason = Annotated[Text, AfterValidator(_said)]
 
 EndUserField = Annotated[Literal["token"], BeforeValidator(_end_user)]
+Auth = Annotated[Literal["scram-sha-256", "md5", "password", "oauth", "cert"], BeforeValidator(_auth)]
 Per = Annotated[Literal["session", "transaction"], BeforeValidator(_per)]
 EndUsers = Annotated[Literal["any", "directory"], BeforeValidator(_end_users)]
 Overdue = Annotated[Literal["alert", "refuse"], BeforeValidator(_overdue)]

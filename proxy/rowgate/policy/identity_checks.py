@@ -64,8 +64,17 @@ def _clients(draft: Draft) -> Iterator[Fault]:
                 "an issuer under `issuers` whose tokens count",
                 "nobody could have a token",
             )
+        if "auth" not in part.healed:
+            yield from _auth(path, client, draft)
         if part.lacks("end_user"):
             yield from _pointless(path, client)
+
+
+def _auth(path: Path, client: ClientModel, draft: Draft) -> Iterator[Fault]:
+    if client.auth == "oauth" and not draft.issuers and "issuers" not in draft.sections:
+        yield Fault(
+            (*path, "auth"), "oauth, with no issuer of tokens", "an issuer under `issuers`", "nobody could log in"
+        )
 
 
 def _pointless(path: Path, client: ClientModel) -> Iterator[Fault]:

@@ -74,6 +74,9 @@ def client_loosened(old: ClientRule, new: ClientRule) -> Iterator[str]:
     if old.issuers is not None and (new.issuers is None or new.issuers - old.issuers):
         more = "every issuer" if new.issuers is None else words(sorted(new.issuers - old.issuers))
         yield f"{subject} has tokens count of {more}."
+    if old.auth != new.auth:
+        was, now = (each.auth or "what the setting auth says" for each in (old, new))
+        yield f"{subject} has clients prove who they are by {now} instead of {was}."
     yield from (f"{subject} {change}." for change in _longer("has sessions of", old.max_session, new.max_session))
 
 

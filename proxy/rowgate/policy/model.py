@@ -31,6 +31,7 @@ from rowgate.policy.fields import (
     AlertAt,
     Algorithm,
     AllowedAction,
+    Auth,
     Claim,
     Closed,
     Count,
@@ -202,6 +203,10 @@ class ClientModel(_Strict):
     tls: TlsField = "any"
     """require: a session that the rule matches and that is not encrypted by TLS is refused; a Unix socket is as good as
     TLS. any: with or without."""
+    auth: Auth | None = None
+    """How such a client proves who it is, in pg_hba.conf's words: scram-sha-256, md5, password (a token may come in its
+    place), oauth (a token by SASL OAUTHBEARER), cert (its certificate's common name is the user). As the setting auth
+    says when left out; with end_user, by password over TLS where the proxy has a login of its own at the server."""
     max_session: SessionTime | None = None
     """Longest time that a session lasts, such as 12h, at most 30d. No bound when left out."""
     end_user: EndUserField | None = None

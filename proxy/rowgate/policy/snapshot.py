@@ -134,6 +134,9 @@ class ClientRule:
     """Names of the issuers whose tokens count here; None: all."""
     max_session: float | None = None
     """Longest time, in seconds, that a session may last."""
+    auth: str | None = None
+    """How such a client proves who it is (pg_hba.conf's word: scram-sha-256, md5, password, oauth, cert); None: as the
+    settings say."""
 
     def matches(self, arrival: Arrival, at: float) -> bool:
         """Return whether a session is this rule's at a moment (seconds since the epoch).
