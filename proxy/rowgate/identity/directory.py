@@ -31,8 +31,8 @@ from rowgate.identity.people import (
     Person,
     PersonDraft,
     exact,
-    folded,
 )
+from rowgate.subject import folded
 
 # People of one directory; each takes about 2 KiB on disk.
 MAX_PEOPLE: Final = 1_000_000
