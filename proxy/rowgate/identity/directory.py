@@ -33,8 +33,8 @@ from rowgate.identity.people import (
     PersonDraft,
     UnfitError,
     exact,
-    folded,
 )
+from rowgate.subject import folded
 
 # People of one directory; each takes about 2 KiB on disk.
 MAX_PEOPLE: Final = 1_000_000

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+from rowgate.subject import folded
+
 # Characters of any name, identifier or e-mail address; an address has 254 at most (RFC 5321, 4.5.3.1.3).
 MAX_NAME: Final = 512
 # E-mail addresses of one person; directories send one to three.
@@ -140,11 +142,6 @@ class Change:
     """LEFT: what to revoke; RETURNED: what to restore; as the directory spells them. MOVED: all of the person's."""
     at: float
     """Seconds since the epoch."""
-
-
-def folded(name: str) -> str:
-    """Return a user name or an e-mail address as it is compared: NFC, and whatever its case (RFC 7643, 4.1.1)."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def exact(name: str) -> str:
