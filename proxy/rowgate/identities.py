@@ -12,6 +12,7 @@ from rowgate.identity.issuance import Issuance
 from rowgate.identity.key_ages import KeyAges
 from rowgate.identity.people import Change
 from rowgate.identity.revocation import Revocations
+from rowgate.identity.storage import IdentityStoreError
 from rowgate.network.issuers import IssuerFailed, KeysChanged, Notice
 from rowgate.network.verifier import Verification, Verifier
 from rowgate.policy.snapshot import Snapshot
@@ -22,6 +23,8 @@ STORE: Final = "identity.sqlite"
 ISSUANCE: Final = "issuance"
 # The way by which revocations come that the directory's word makes and undoes.
 SCIM: Final = "scim"
+# Who revokes where a limit's ``on_exceed`` says so.
+LIMIT: Final = "limit"
 
 
 class Identities:
@@ -75,6 +78,14 @@ class Identities:
     def adopt(self, snapshot: Snapshot) -> None:
         """Put a policy's issuers in force."""
         self.verifier.adopt(snapshot.issuers)
+
+    def exceeded(self, kind: IdentityKind, value: str, limit: str) -> None:
+        """Revoke whom a limit asks to revoke; the operator hears of it if that cannot be."""
+        reason = f"limit {limit!r} is exhausted"
+        try:
+            self.warden.revoke(kind, value, by=LIMIT, reason=reason, via=f"{LIMIT} {limit}")
+        except (IdentityStoreError, ValueError) as problem:
+            self._emit(happened.IdentitiesUnreadable(error=f"{kind} {value} could not be revoked: {problem}"))
 
     # What a directory says of people (``api.scim.Follower``)
 

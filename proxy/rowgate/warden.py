@@ -44,9 +44,9 @@ class Warden:
         revocation = self.revocations.covers(subject, self._clock.wall())
         return None if revocation is None else told(revocation)
 
-    def closed(self) -> str:
-        """Return why nobody new can be let in, empty where that is not so."""
-        return self._unreadable and "the proxy cannot tell who is revoked"
+    def keeps_out(self, subject: Subject) -> str | None:
+        """Return in the client's words why a subject is not let in, None if it is."""
+        return "the proxy cannot tell who is revoked" if self._unreadable else self.forbidden(subject)
 
     def is_revoked(self, end_user: EndUser) -> bool:
         """Return whether an end user, his token, its key or its issuer is revoked."""

@@ -374,6 +374,24 @@ class IdentityRevoked(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RevocationDue(Event):
+    """A limit whose window revokes is exhausted: IdentityRevoked follows, unless the limit is in monitor."""
+
+    severity: ClassVar[Severity] = Severity.ALERT
+    repeats_by: ClassVar[tuple[str, ...] | None] = ("limit", "kind", "value", "mode")
+
+    limit: str
+    scope: str
+    window_s: float
+    used: int
+    limit_amount: int
+    kind: str
+    value: str
+    mode: str
+    policy: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RevocationLifted(Event):
     """Somebody has undone a revocation, or its time is over."""
 

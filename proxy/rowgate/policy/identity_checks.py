@@ -71,7 +71,7 @@ def _clients(draft: Draft) -> Iterator[Fault]:
 
 
 def _auth(path: Path, client: ClientModel, draft: Draft) -> Iterator[Fault]:
-    if client.auth == "oauth" and not draft.issuers and "issuers" not in draft.sections:
+    if client.auth == "oauth" and "issuers" in draft.empty:
         yield Fault(
             (*path, "auth"), "oauth, with no issuer of tokens", "an issuer under `issuers`", "nobody could log in"
         )
