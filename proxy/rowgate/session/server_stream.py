@@ -304,7 +304,7 @@ class ServerStream:
         )
         if execution.outside and not execution.pure and replies.groups:
             # A FunctionCall, or a policy tightened under a running statement: its Sync has gone, and it has committed.
-            refusal = replace(refusal, message=f"{refusal.message}; it has run, what it changed stands")
+            refusal = _standing(refusal)
         execution.cut = refusal
         conversation.cutting = execution
         conversation.report(commands.CUT, refusal, execution.statement.template, rows=execution.charge.rows)
@@ -639,6 +639,9 @@ class ServerStream:
             if cutting.late:
                 # The substitute behind it aborts the transaction; its error, and its ReadyForQuery, are the client's.
                 outcome = DROP
+                behind: Reply | None = replies.head
+                if status == IDLE and not cutting.pure and behind is not None and behind.denial is not None:
+                    behind.denial = _standing(behind.denial)  # there was no transaction after all
             elif status == IDLE and cutting.cut is not None:
                 self._say(position, cutting.cut)
                 self._start = position
@@ -793,3 +796,8 @@ def _is_fatal(data: bytes, position: int, whole: int) -> bool:
 def _read_whole(kind: int) -> bool:
     """Return whether a message is short, or must be understood, so that it is waited for."""
     return kind not in (DATA_ROW, COPY_DATA, FUNCTION_CALL_RESPONSE, NOTIFICATION_RESPONSE)
+
+
+def _standing(refusal: Denial) -> Denial:
+    """Return the denial of a result whose statement can no longer be undone: its client must not think so."""
+    return replace(refusal, message=f"{refusal.message}; it has run, what it changed stands")
