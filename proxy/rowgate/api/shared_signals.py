@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from rowgate.api.description import Operation
 from rowgate.api.security_event import MAX_AGE, EventReader, EventRefusedError, SecurityEvent, SignerUnavailableError
 from rowgate.api.subject_identifier import Identified, SubjectError, identities
 from rowgate.identity.seen_events import SeenEvents, TooManyEventsError
@@ -44,6 +45,25 @@ _ENDING: Final = frozenset(
 )
 # What a credential-change has to be to end access: a new or changed credential takes nobody's away.
 _ENDING_CHANGES: Final = frozenset({"revoke", "delete"})
+
+
+_REFUSAL: Final = {
+    "type": "object",
+    "required": ["err", "description"],
+    "properties": {"err": {"type": "string"}, "description": {"type": "string"}},
+}
+OPERATIONS: Final = (
+    Operation(
+        "POST",
+        PATH,
+        "Push a security event token (RFC 8935)",
+        {202: None},
+        body={"type": "string"},
+        body_type=MEDIA_TYPE,
+        errors={400: _REFUSAL},
+    ),
+)
+"""What there is, for the API's description."""
 
 
 class SignalActions(Protocol):
