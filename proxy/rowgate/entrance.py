@@ -3,21 +3,26 @@
 import asyncio
 import random
 import secrets
+import ssl
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from ipaddress import ip_address
 from typing import Any, Final
 
 from rowgate.authentication.backend import ServerExchange
-from rowgate.authentication.frontend import ClientExchange, Failed, Method, Proven
+from rowgate.authentication.frontend import Discovered, Failed, Fault, Method, Outcome, Presented, Proven
 from rowgate.authentication.userlist import UserlistError, read_private
+from rowgate.challenge import INVALID_AUTHORISATION, NONCE_OCTETS, ChallengeError, Challenger, TokenVerifier
 from rowgate.clock import Clock
 from rowgate.events import event as happened
 from rowgate.events.event import Event
+from rowgate.identity.token import TokenRefusedError
 from rowgate.network.auth_query import AuthQuery, AuthQueryError
 from rowgate.network.cancels import Cancels
+from rowgate.network.client_certificates import ClientCertificateError, read_certificate
+from rowgate.network.countries import Countries, CountriesError
 from rowgate.network.credentials import Credentials
 from rowgate.network.descriptors import are_scarce
 from rowgate.network.dialler import DialError
@@ -28,8 +33,15 @@ from rowgate.network.quotas import Quotas, Source
 from rowgate.network.servers import Servers
 from rowgate.network.tls import Tls, TlsError
 from rowgate.network.tls_binding import BindingError
-from rowgate.network.tls_context import certificate_binding, listener_context
-from rowgate.policy.snapshot import Mode, Snapshot, plain
+from rowgate.network.tls_context import (
+    RevocationList,
+    certificate_binding,
+    is_revoked,
+    listener_context,
+    lists_until,
+    revocation_lists,
+)
+from rowgate.policy.snapshot import ClientRule, Mode, Snapshot, plain
 from rowgate.reporting import source_text
 from rowgate.session import denial
 from rowgate.session.admission import Admission, Ends, Greeting
@@ -41,25 +53,33 @@ from rowgate.wire.startup import MAX_NAME, Startup, negotiation, startup_packet
 
 # What a client hears that failed to prove who it is: PostgreSQL's own words, whatever the reason was.
 NOT_PROVEN: Final = "28P01"
-INVALID_AUTHORISATION: Final = "28000"
 TOO_MANY_CONNECTIONS: Final = "53300"
 OUT_OF_DESCRIPTORS: Final = "hardly any file descriptors are left: raise LimitNOFILE, or lower max_sessions"
 CANNOT_CONNECT_NOW: Final = "57P03"
 UNREACHABLE: Final = "08001"
 NOT_SUPPORTED: Final = "0A000"
-# Octets of randomness in a SCRAM nonce (PostgreSQL's SCRAM_RAW_NONCE_LEN), and in an md5 salt.
-NONCE_OCTETS: Final = 18
-SALT_OCTETS: Final = 4
 # Start-ups begun in one turn of the event loop: a burst of thousands waits, sessions that are served do not.
 STARTS_PER_TURN: Final = 4
 # Protocol 3.2 is where cancel keys may be long.
 LONG_KEYS_MINOR: Final = 2
 
 
+@dataclass(frozen=True, slots=True)
+class _ListenerTls:
+    """What clients' handshakes are met with."""
+
+    context: ssl.SSLContext
+    binding: bytes | None
+    """What clients' SCRAM may be bound to."""
+    revoked: tuple[RevocationList, ...]
+
+
 class Entrance:
     """Lets clients in. Raises what its parts raise: ``TlsFileError``, ``UserlistError``, ``OSError``, ``ValueError``.
 
     ``policy`` gives the policy in force, ``emit`` takes events, ``spawn`` runs a coroutine beside everything else.
+    ``verifier`` says whose a token is, None where nobody's count; ``forbidden`` says in the client's words why a
+    subject is not let in (something of it is revoked, say), None where it is.
     """
 
     def __init__(
@@ -72,6 +92,8 @@ class Entrance:
         policy: Callable[[], Snapshot],
         emit: Callable[[Event], None],
         spawn: Callable[[Coroutine[Any, Any, None]], None],
+        verifier: TokenVerifier | None = None,
+        forbidden: Callable[[Subject], str | None] = lambda _: None,
     ) -> None:
         self._settings = settings
         self._clock = clock
@@ -79,6 +101,7 @@ class Entrance:
         self._policy = policy
         self._emit = emit
         self._spawn = spawn
+        self._forbidden = forbidden
         self._prefix = secrets.token_hex(4)
         self._next_session = 0
         self.closed = False
@@ -91,8 +114,10 @@ class Entrance:
         self._credentials = Credentials(
             settings.auth_file, self._auth_query(settings, clock), settings.state / "verifiers.key"
         )
+        self._challenger = Challenger(settings, self._credentials, verifier, policy)
         self._logins: Mapping[str, Proven] = _logins(settings)
         self._tls = _listener_tls(settings)
+        self._countries = Countries(settings.country_file) if settings.country_file is not None else None
         self._waiting: deque[tuple[Link, Startup]] = deque()  # bounded by the connections there may be
 
     def reload(self) -> None:
@@ -101,6 +126,7 @@ class Entrance:
             ("certificate", self._reload_certificate),
             ("users", self._credentials.reload),
             ("passwords", self._reload_logins),
+            ("countries", self._reload_countries),
         ):
             try:
                 read()
@@ -139,10 +165,13 @@ class Entrance:
 
     def tls_for(self, link: Link) -> Tls:
         """Return the server's side of a handshake."""
-        if self._tls is None:
+        tls = self._tls
+        if tls is None:
             raise TlsError("no certificate is set up")
-        context, link.visit.binding = self._tls
-        return Tls(context, server_side=True)
+        if tls.revoked and lists_until(tls.revoked) <= self._clock.wall():
+            self._emit(happened.RevocationListExpired(file=str(self._settings.tls_client_crl)))
+        link.visit.binding = tls.binding
+        return Tls(tls.context, server_side=True)
 
     def startup_wanted(self, link: Link, startup: Startup) -> None:
         """Take a start-up packet; it is judged when its turn has come."""
@@ -170,6 +199,9 @@ class Entrance:
             visit.source, visit.port = plain(ip_address(link.source[0])), link.source[1]
         if visit.counted_as is None and not self._count_source(link, visit):
             return
+        visit.country = self._country_of(visit.source)
+        if not self._take_certificate(link, visit):
+            return
         visit.startup = startup
         visit.policy = self._policy().version
         refused = self._judge(link, startup, visit)
@@ -190,22 +222,35 @@ class Entrance:
         )
         visit.route = self._settings.route_of(startup.database)
         visit.servers = self._servers[visit.route.upstream]
-        if self._settings.auth is None:
+        if not self._is_forbidden(link):
+            self._ask(link, rule)
+
+    def _ask(self, link: Link, rule: ClientRule | None) -> None:
+        """Let a client prove who it is, to the proxy or, relayed, to the server."""
+        try:
+            method = self._challenger.method_for(link.visit, rule, private=_is_private(link))
+        except ChallengeError as problem:
+            self.refuse(link, INVALID_AUTHORISATION, problem.told, problem.inside)
+            return
+        if method is None:
             link.admit(Admission(None, self._key_maker(link)))
             self._spawn(_closed_by_failure(link, self._connect(link, None)))
         else:
-            self._spawn(_closed_by_failure(link, self._challenge(link, self._settings.auth)))
+            self._spawn(_closed_by_failure(link, self._challenge(link, method, rule)))
 
-    def authenticated(self, link: Link, outcome: Proven | Failed) -> None:
+    def authenticated(self, link: Link, outcome: Outcome) -> None:
         """The client has answered."""
-        if isinstance(outcome, Failed):
-            if outcome.fault is not None:
-                self.refuse(link, outcome.fault.sqlstate, outcome.fault.message, outcome.reason)
-                return
-            user = link.visit.subject.user
-            self.refuse(link, NOT_PROVEN, f'password authentication failed for user "{user}"', outcome.reason)
-            return
-        self._spawn(_closed_by_failure(link, self._connect(link, outcome)))
+        match outcome:
+            case Proven():
+                self._spawn(_closed_by_failure(link, self._connect(link, outcome)))
+            case Presented():
+                self._spawn(_closed_by_failure(link, self._verify(link, outcome.token)))
+            case Discovered():
+                fault = _token_refused(link)
+                link.refuse(denial.fatal(fault.sqlstate, fault.message), "the client asked where to get a token")
+            case Failed():
+                fault = outcome.fault or _not_proven(link)
+                self.refuse(link, fault.sqlstate, fault.message, outcome.reason, fault.detail)
 
     def server_refused(self, link: Link, sqlstate: str) -> None:
         """The server has refused the session: tell the operator where the fault is the proxy's own log-in."""
@@ -220,7 +265,7 @@ class Entrance:
         self._tell_login(link.visit, what)
         self.refuse(link, INVALID_AUTHORISATION, "the proxy could not log in at the server", what)
 
-    def refuse(self, link: Link, sqlstate: str, reason: str, inside: str = "") -> None:
+    def refuse(self, link: Link, sqlstate: str, reason: str, inside: str = "", hint: str = "") -> None:
         """Turn a client away; ``inside`` is for the operator alone."""
         visit: Visit = link.visit
         startup = visit.startup
@@ -232,7 +277,7 @@ class Entrance:
                 reason=inside or reason,
             )
         )
-        link.refuse(denial.fatal(sqlstate, reason), reason)
+        link.refuse(denial.fatal(sqlstate, reason, hint), reason)
 
     def left(self, link: Link) -> None:
         """A connection has ended."""
@@ -258,6 +303,13 @@ class Entrance:
         self._keep_keys(link)
         return True
 
+    def is_certificate_revoked(self, link: Link) -> bool:
+        """Return whether a client's certificate is in a list that was read after its handshake."""
+        visit: Visit = link.visit
+        if visit.certificate is None or self._tls is None:
+            return False
+        return is_revoked(self._tls.revoked, *visit.certificate_number)
+
     def source_of(self, link: Link) -> Source:
         """Return where a client really is."""
         if link.source is not None:
@@ -272,6 +324,25 @@ class Entrance:
             return None
         connect = partial(self._servers[settings.upstream].log_in, settings.auth_database)
         return AuthQuery(connect, settings.auth_query, clock=clock)
+
+    def _country_of(self, source: Source) -> str | None:
+        try:
+            return self._countries.of(source) if self._countries is not None else None
+        except CountriesError as problem:
+            self._emit(happened.CountriesUnreadable(error=str(problem)))
+            return None
+
+    def _take_certificate(self, link: Link, visit: Visit) -> bool:
+        """Note whose certificate the client has shown; refuse it where that cannot be said."""
+        shown = link.client_certificate
+        if shown is None:
+            return True
+        try:
+            visit.certificate, visit.certificate_number = read_certificate(shown)
+        except ClientCertificateError as problem:
+            self.refuse(link, INVALID_AUTHORISATION, "the client certificate cannot be used", str(problem))
+            return False
+        return True
 
     def _tell_login(self, visit: Visit, error: str) -> None:
         user = visit.route.user if visit.route is not None else ""
@@ -308,35 +379,69 @@ class Entrance:
             self._emit(happened.WouldHaveRefused(user=startup.user, source=source_text(visit.source), reason=reason))
         return None
 
-    async def _challenge(self, link: Link, method: Method) -> None:
+    def _is_forbidden(self, link: Link) -> bool:
+        """Refuse a client of whom something is revoked, before anything is asked of it or of anybody else."""
+        reason = self._forbidden(link.visit.subject)
+        if reason is not None:
+            self.refuse(link, INVALID_AUTHORISATION, reason)
+        return reason is not None
+
+    async def _challenge(self, link: Link, method: Method, rule: ClientRule | None) -> None:
         """Ask the client for proof, in the server's place."""
         visit: Visit = link.visit
-        startup = visit.startup
-        if startup is None:
+        if visit.startup is None:
             return
         try:
-            secret = await self._credentials.secret_of(startup.user)
+            exchange = await self._challenger.exchange(
+                visit, method, rule, encrypted=link.is_encrypted, private=_is_private(link)
+            )
         except AuthQueryError as problem:
             self._emit(happened.ServerUnreachable(upstream=str(self._settings.upstream), error=str(problem)))
             self.refuse(link, UNREACHABLE, "the server cannot be asked for this user's password", str(problem))
             return
-        encrypted = link.is_encrypted
-        if method is Method.PASSWORD and not encrypted and visit.source is not None:
-            self.refuse(link, INVALID_AUTHORISATION, "a password in plain text needs TLS: use sslmode=require")
+        except ChallengeError as problem:
+            self.refuse(link, INVALID_AUTHORISATION, problem.told, problem.inside)
             return
-        exchange = ClientExchange(
-            method,
-            startup.user,
-            secret,
-            nonce=secrets.token_bytes(NONCE_OCTETS),
-            salt=secrets.token_bytes(SALT_OCTETS),
-            binding=visit.binding if encrypted else None,
-            encrypted=encrypted or visit.source is None,
-            verifiers=self._credentials.verifiers,
-        )
         admission = Admission(exchange, self._key_maker(link))
-        admission.to_client.insert(0, negotiation(startup))
+        admission.to_client.insert(0, negotiation(visit.startup))
         link.admit(admission)
+
+    async def _verify(self, link: Link, token: str) -> None:
+        """Go on with the end user behind the token that a client has logged in with, or refuse it."""
+        visit: Visit = link.visit
+        try:
+            end_user = await self._challenger.verify(visit, token)
+        except TokenRefusedError as refused:
+            self._tell_token(visit, refused)
+            self._reject(link, refused)
+            return
+        except ChallengeError as problem:
+            self.refuse(link, INVALID_AUTHORISATION, problem.told, problem.inside)
+            return
+        if link.closed or visit.subject is None or link.admission is None or link.admission.exchange is None:
+            return
+        visit.end_user = end_user
+        visit.subject = replace(visit.subject, end_user=end_user)
+        link.admission.exchange.accept()  # and forgets the token
+        if not self._is_forbidden(link):
+            await self._connect(link, Proven())
+
+    def _reject(self, link: Link, refused: TokenRefusedError) -> None:
+        if not link.closed and link.admission is not None:
+            fault = replace(_token_refused(link), detail=refused.client_text)
+            link.admission.reject(Failed(refused.reason, fault))
+            link.authenticate_on()
+
+    def _tell_token(self, visit: Visit, refused: TokenRefusedError) -> None:
+        user = visit.subject.user if visit.subject is not None else ""
+        source, claimed = source_text(visit.source), refused.claimed
+        self._emit(happened.TokenRefused(user=user, source=source, reason=refused.reason))
+        if refused.forged and claimed is not None:
+            self._emit(
+                happened.TokenForged(
+                    issuer=claimed.issuer, key=claimed.key, user=user, source=source, reason=refused.reason
+                )
+            )
 
     async def _connect(self, link: Link, proven: Proven | None) -> None:
         """Reach the client's server, and begin a session there."""
@@ -417,6 +522,10 @@ class Entrance:
     def _reload_certificate(self) -> None:
         self._tls = _listener_tls(self._settings)
 
+    def _reload_countries(self) -> None:
+        if self._countries is not None:
+            self._countries.reload()
+
     def _reload_logins(self) -> None:
         self._logins = _logins(self._settings)
 
@@ -429,15 +538,31 @@ async def _closed_by_failure(link: Link, work: Coroutine[Any, Any, None]) -> Non
         link.fail(problem)
 
 
-def _listener_tls(settings: Settings) -> tuple[Any, bytes | None] | None:
-    """Return the context for clients' handshakes, and what their SCRAM may be bound to."""
+def _is_private(link: Link) -> bool:
+    """Return whether nobody between the client and the proxy can read what it sends."""
+    return link.is_encrypted or link.visit.source is None
+
+
+def _not_proven(link: Link) -> Fault:
+    return Fault(NOT_PROVEN, f'password authentication failed for user "{link.visit.subject.user}"')
+
+
+def _token_refused(link: Link) -> Fault:
+    """Return what a client hears whose token does not count: PostgreSQL's own words."""
+    return Fault(INVALID_AUTHORISATION, f'OAuth bearer authentication failed for user "{link.visit.subject.user}"')
+
+
+def _listener_tls(settings: Settings) -> _ListenerTls | None:
     if settings.tls_certificate is None or settings.tls_key is None:
         return None
-    context = listener_context(settings.tls_certificate, settings.tls_key)
+    client_ca, client_crl = settings.tls_client_ca, settings.tls_client_crl
+    revoked = revocation_lists(client_crl, client_ca) if client_crl is not None and client_ca is not None else ()
+    context = listener_context(settings.tls_certificate, settings.tls_key, client_ca=client_ca, revoked=revoked)
     try:
-        return context, certificate_binding(settings.tls_certificate)
+        binding = certificate_binding(settings.tls_certificate)
     except BindingError:
-        return context, None  # SCRAM without -PLUS is offered then
+        binding = None  # SCRAM without -PLUS is offered then
+    return _ListenerTls(context, binding, revoked)
 
 
 def _logins(settings: Settings) -> Mapping[str, Proven]:

@@ -59,6 +59,12 @@ class Settings:
     """Routes by the database that a client asks for; all others go to ``upstream`` under their own name."""
     tls_certificate: Path | None = None
     tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+    """Authorities that may vouch for clients' certificates (PEM); None: no client is asked for one."""
+    tls_client_crl: Path | None = None
+    """What those authorities have revoked (PEM or DER), a list of each; None: nothing is looked up."""
+    country_file: Path | None = None
+    """Which country an address is in: a MaxMind DB."""
     auth: Method | None = None
     """How clients prove who they are to the proxy; None: the server asks them, relayed."""
     auth_file: Path | None = None
@@ -139,8 +145,14 @@ def _check(settings: Settings) -> None:
     sources = [name for name in ("auth_file", "auth_query") if getattr(settings, name)]
     if settings.auth is None and sources:
         raise SettingsError(f"setting {sources[0]!r} needs 'auth': expected {_listed(Method)}")
-    if settings.auth is not None and not sources:
+    if settings.auth in _BY_PASSWORD and not sources:
         raise SettingsError(f"setting 'auth' is {settings.auth.value!r}: it needs 'auth_file' or 'auth_query'")
+    if settings.auth is Method.CERTIFICATE and settings.tls_client_ca is None:
+        raise SettingsError("setting 'auth' is 'cert': it needs 'tls_client_ca', which vouches for certificates")
+    if settings.tls_client_ca is not None and settings.tls_certificate is None:
+        raise SettingsError("setting 'tls_client_ca' needs TLS: give 'tls_certificate' and 'tls_key'")
+    if settings.tls_client_crl is not None and settings.tls_client_ca is None:
+        raise SettingsError("setting 'tls_client_crl' needs 'tls_client_ca', whose certificates it revokes")
     if settings.auth_query and not settings.upstream.user:
         raise SettingsError("setting 'auth_query' needs a login: put its user into 'upstream', postgresql://user@host")
     own = next((name for name, route in settings.databases.items() if route.user), None)
@@ -249,6 +261,9 @@ def _number(name: str, value: object) -> float:
     return float(value)
 
 
+_BY_PASSWORD: Final = frozenset({Method.SCRAM, Method.MD5, Method.PASSWORD})
+
+
 def _listed(values: type[Method]) -> str:
     return " or ".join(item.value for item in values)
 
@@ -261,6 +276,9 @@ _CONVERSIONS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "state": _path,
     "tls_certificate": _path,
     "tls_key": _path,
+    "tls_client_ca": _path,
+    "tls_client_crl": _path,
+    "country_file": _path,
     "auth": _method,
     "auth_file": _path,
     "auth_query": _query,

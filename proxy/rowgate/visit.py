@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass, field
 
 from rowgate.network.address import Address
+from rowgate.network.client_certificates import Number
 from rowgate.network.databases import Database
 from rowgate.network.quotas import Source
 from rowgate.network.servers import Servers
@@ -28,6 +29,8 @@ class Visit:
     """What SCRAM can be bound to: the certificate of this connection's handshake, whichever is in force since."""
     certificate: Certificate | None = None
     """What the client showed in its handshake, and an authority of ours vouches for."""
+    certificate_number: Number = (b"", 0)
+    """What lists of revoked certificates know it by."""
     country: str | None = None
     end_user: EndUser | None = None
     """Whom the token stands for that the client logged in with."""

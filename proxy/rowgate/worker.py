@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 from rowgate import __version__
 from rowgate._twins import is_compiled
-from rowgate.authentication.frontend import Failed, Proven
+from rowgate.authentication.frontend import Outcome
 from rowgate.clock import Clock
 from rowgate.entrance import Entrance
 from rowgate.evaluator import Evaluator
@@ -233,8 +233,8 @@ class Worker:
         """Judge a start-up packet."""
         self.entrance.startup_wanted(link, startup)
 
-    def authenticated(self, link: Link, outcome: Proven | Failed) -> None:
-        """Connect a client to its server, or refuse it."""
+    def authenticated(self, link: Link, outcome: Outcome) -> None:
+        """Connect a client to its server, refuse it, or verify its token."""
         self.entrance.authenticated(link, outcome)
 
     def server_refused(self, link: Link, sqlstate: str) -> None:

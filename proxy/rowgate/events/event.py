@@ -463,6 +463,26 @@ class IssuerUnreachable(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RevocationListExpired(Event):
+    """A list of revoked certificates has expired: until a new one is read, no client's certificate is accepted."""
+
+    severity: ClassVar[Severity] = Severity.ALERT
+    repeats_by: ClassVar[tuple[str, ...] | None] = ("file",)
+
+    file: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountriesUnreadable(Event):
+    """The file of countries is broken: sources count as in no country, so rules with countries match nobody."""
+
+    severity: ClassVar[Severity] = Severity.ALERT
+    repeats_by: ClassVar[tuple[str, ...] | None] = ("error",)
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReloadFailed(Event):
     """A file could not be read again: what was in force stays."""
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any, Final, Protocol, cast
 
-from rowgate.authentication.frontend import Failed, Proven
+from rowgate.authentication.frontend import Outcome
 from rowgate.network.dialler import Connected
 from rowgate.network.outlet import Outlet
 from rowgate.network.tls import Tls, TlsError
@@ -43,8 +43,8 @@ class Owner(Protocol):
         """The client's start-up packet is complete: judge it, and call the link's ``admit``, or refuse."""
         ...
 
-    def authenticated(self, link: "Link", outcome: Proven | Failed) -> None:
-        """What the client has proven where the proxy asked: connect to the server, or refuse."""
+    def authenticated(self, link: "Link", outcome: Outcome) -> None:
+        """What the client has proven where the proxy asked: connect to the server, refuse, or verify its token."""
         ...
 
     def cancel_wanted(self, link: "Link", request: CancelRequest) -> None:
@@ -356,6 +356,11 @@ class Link:
             self.authenticated = True
             self.owner.authenticated(self, outcome)
 
+    def authenticate_on(self) -> None:
+        """Go on with a client's authentication that somebody outside has decided on."""
+        self.authenticated = False
+        self._client_data_early(b"")
+
     def connect(self, connected: Connected, packet: bytes, ends: Ends) -> None:
         """Take the server's connection, and send it the start-up packet."""
         transport = connected.transport
@@ -375,6 +380,11 @@ class Link:
     def is_encrypted(self) -> bool:
         """Whether the client's connection is encrypted by TLS."""
         return self._client_tls is not None and self._client_tls.established
+
+    @property
+    def client_certificate(self) -> bytes | None:
+        """The certificate (DER) that the client has shown, and an authority of ours vouches for."""
+        return self._client_tls.peer_certificate() if self.is_encrypted and self._client_tls is not None else None
 
     @property
     def server_binding(self) -> bytes | None:

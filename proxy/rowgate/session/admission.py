@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from rowgate.authentication.backend import AuthenticationError, ServerExchange
-from rowgate.authentication.frontend import ClientExchange, Failed, Proven
+from rowgate.authentication.frontend import ClientExchange, Failed, Outcome
 from rowgate.wire import messages
 from rowgate.wire.startup import StartupError
 from rowgate.wire.types import (
@@ -79,7 +79,7 @@ class Admission:
 
     def __init__(self, exchange: ClientExchange | None, key_for: KeyMaker) -> None:
         self.exchange = exchange
-        self.to_client: list[bytes] = list(exchange.to_client) if exchange is not None else []
+        self.to_client: list[bytes] = []
         self.to_server: list[bytes] = []
         self.greeting = Greeting()
         self.parameters: dict[str, str] = {}
@@ -97,10 +97,10 @@ class Admission:
         self._relayed = 0
         self._from_server = b""
         if exchange is not None:
-            exchange.to_client.clear()
+            self._take_answers(exchange)
 
     @property
-    def outcome(self) -> Proven | Failed | None:
+    def outcome(self) -> Outcome | None:
         """What became of the client's authentication, None while it goes on, or where the server decides."""
         return self.exchange.outcome if self.exchange is not None else None
 
@@ -112,6 +112,12 @@ class Admission:
     def log_in(self, login: ServerExchange) -> None:
         """Answer the server's requests by what the client has proven, or by the proxy's own login."""
         self._login = login
+
+    def reject(self, failed: Failed) -> None:
+        """The token that the client has presented does not count."""
+        if self.exchange is not None:
+            self.exchange.reject(failed)
+            self._take_answers(self.exchange)
 
     def from_client(self, data: bytes) -> None:
         """Take authentication messages, whole; what follows them waits for the session.
@@ -139,8 +145,7 @@ class Admission:
                 self.to_server.append(message)
             else:
                 self.exchange.feed(message[messages.HEADER :])
-                self.to_client += self.exchange.to_client
-                self.exchange.to_client.clear()
+                self._take_answers(self.exchange)
         if len(self._from_client) > MAX_AUTHENTICATION:
             raise StartupError(f"more than {MAX_AUTHENTICATION} bytes ahead of authentication")
 
@@ -163,6 +168,10 @@ class Admission:
             passed = self._pass(message)
             if passed:
                 (self.held if self._let_in else self.to_client).append(passed)
+
+    def _take_answers(self, exchange: ClientExchange) -> None:
+        self.to_client += exchange.to_client
+        exchange.to_client.clear()
 
     def rest_of_client(self) -> bytes:
         """Return what the client sent behind its authentication."""
