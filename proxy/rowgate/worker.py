@@ -33,9 +33,12 @@ from rowgate.network.address import Address
 from rowgate.network.cancels import Cancels
 from rowgate.network.catalogue import CatalogueNotRead, CatalogueRead
 from rowgate.network.databases import Database, Databases
+from rowgate.network.issuers import IssuerFailed
+from rowgate.network.issuers import Notice as IssuerNotice
 from rowgate.network.link import Link
 from rowgate.network.listener import Listener
 from rowgate.network.tls import Tls
+from rowgate.network.verifier import Verification, Verifier
 from rowgate.policy.compare import loosened
 from rowgate.policy.load import load
 from rowgate.policy.problem import PolicyError
@@ -100,6 +103,17 @@ class Worker:
         self.snapshot = snapshot
         self.evaluator = self._evaluator(snapshot)
         self.databases.adopt(snapshot)
+        self.verifier = Verifier(
+            snapshot.issuers,
+            clock,
+            Verification(
+                issued=lambda _issuer, _token: False,
+                known_person=lambda _name: False,
+                revoked=lambda _end_user: False,
+                first_seen=lambda _key, now: now,
+                report=self._issuer_noticed,
+            ),
+        )
         self.entrance = Entrance(
             settings,
             clock,
@@ -108,6 +122,7 @@ class Worker:
             policy=lambda: self.snapshot,
             emit=self.bus.emit,
             spawn=self._spawn,
+            verifier=self.verifier,
         )
         self.roster = Roster(
             settings,
@@ -127,6 +142,7 @@ class Worker:
     async def start(self) -> None:
         """Begin to listen."""
         self.listener = await Listener.open(self.settings.listen, self._accept, self.entrance.keepalive)
+        self.verifier.start()
         if self.webhook is not None:
             self.webhook.start()
         self._spawn(self._housekeeping())
@@ -158,6 +174,7 @@ class Worker:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.databases.close()
         await self.entrance.close()
+        await self.verifier.close()
         self.accounts.close()
         self.store.close()
         self.journal.close()
@@ -214,6 +231,7 @@ class Worker:
         self.evaluator = self._evaluator(snapshot)
         self.accounts.adopt(snapshot.limits)
         self.databases.adopt(snapshot)
+        self.verifier.adopt(snapshot.issuers)
         self.roster.examine()
         self._policy_loaded(former)
         self.log.reopen()
@@ -491,6 +509,16 @@ class Worker:
             self.reporter.crossed(notice, self.snapshot.version)
         elif isinstance(notice, LedgerTrouble):
             self.reporter.ledger(notice.message, self.clock.monotonic())
+
+    def _issuer_noticed(self, notice: IssuerNotice) -> None:
+        if isinstance(notice, IssuerFailed):
+            self.bus.emit(
+                happened.IssuerUnreachable(
+                    issuer=notice.issuer,
+                    error=f"{notice.what}: {notice.why}",
+                    posture=f"what is known counts for {notice.counts_for:.0f} s",
+                )
+            )
 
     def _guard_failed(self, guard: str, problem: Exception) -> None:
         self.bus.emit(happened.GuardFailed(guard=guard, error=f"{type(problem).__name__}: {problem}"))
