@@ -13,18 +13,32 @@ import typer
 import uvloop
 
 from rowgate._twins import is_compiled
+from rowgate.authentication.userlist import UserlistError
 from rowgate.clock import SystemClock
 from rowgate.events.log import EventLogError
 from rowgate.events.webhook import WebhookError
 from rowgate.journal.errors import JournalError
 from rowgate.ledger.interface import LedgerError
+from rowgate.network.countries import CountriesError
 from rowgate.network.listener import ListenError
+from rowgate.network.tls_context import TlsFileError
 from rowgate.policy.problem import PolicyError
 from rowgate.session import session as session_module
 from rowgate.settings import Settings, SettingsError, read_config, settings_from
 from rowgate.worker import Worker
 
 GC_ALLOCATIONS = 50_000
+CANNOT_START_ERRORS = (
+    PolicyError,
+    LedgerError,
+    JournalError,
+    ListenError,
+    EventLogError,
+    WebhookError,
+    TlsFileError,
+    UserlistError,
+    CountriesError,
+)
 OTHER_DESCRIPTORS = 256  # listener, ledger, journal, catalogues, cancels
 CANNOT_START = 1
 USAGE = 2
@@ -82,7 +96,7 @@ def serve(
         _fail(str(error), USAGE)
     try:
         uvloop.run(_serve(settings))
-    except (PolicyError, LedgerError, JournalError, ListenError, EventLogError, WebhookError) as error:
+    except CANNOT_START_ERRORS as error:
         _fail(str(error), CANNOT_START)
     except OSError as error:
         _fail(f"{error.filename or 'start'}: {error.strerror}", CANNOT_START)
