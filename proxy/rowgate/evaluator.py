@@ -48,23 +48,26 @@ class Evaluator:
     def judge_for(self, subject: Subject) -> "SubjectJudge":
         """Return the judge of a session. What the client merely asserts is no part of what plans are shared by."""
         kind = kind_of(subject)
-        if not self.by_end_user:
-            return self._judge(kind, subject, None)
         end_user = subject.end_user
-        key = (*kind, None if end_user is None else end_user.name)
-        judge = self._judges.get(key)
-        if judge is not None:
-            return judge
-        # Without the name, so that nothing the one end user has is found in the plans of another.
-        alike = subject if end_user is None else replace(subject, end_user=replace(end_user, name="", token=""))
-        return self._judge(key, subject, self._judge(kind, alike, None))
-
-    def _judge(self, key: tuple[object, ...], subject: Subject, common: "SubjectJudge | None") -> "SubjectJudge":
+        key = (*kind, None if end_user is None else end_user.name) if self.by_end_user else kind
         judge = self._judges.get(key)
         if judge is None:
-            if len(self._judges) >= MAX_JUDGES:
-                self._judges.clear()
-            judge = self._judges[key] = SubjectJudge(self, subject, common)
+            judge = self._add(key, subject, self._common_judge(kind, subject) if self.by_end_user else None)
+        return judge
+
+    def _common_judge(self, kind: tuple[object, ...], subject: Subject) -> "SubjectJudge":
+        """Return the judge of all end users alike; it does not know the name, so it cannot plan by one of them."""
+        judge = self._judges.get(kind)
+        if judge is None:
+            end_user = subject.end_user
+            nameless = None if end_user is None else replace(end_user, name="", token="")
+            judge = self._add(kind, replace(subject, end_user=nameless), None)
+        return judge
+
+    def _add(self, key: tuple[object, ...], subject: Subject, common: "SubjectJudge | None") -> "SubjectJudge":
+        if len(self._judges) >= MAX_JUDGES:
+            self._judges.clear()
+        judge = self._judges[key] = SubjectJudge(self, subject, common)
         return judge
 
     def plan(self, subject: Subject, statement: Statement) -> Plan:

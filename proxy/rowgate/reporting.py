@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from rowgate.events import event as happened
 from rowgate.events.event import Event
-from rowgate.metering.accounts import Crossed
+from rowgate.metering.accounts import Crossed, Exceeded
 from rowgate.policy.snapshot import Snapshot
 from rowgate.session import commands
 from rowgate.session.commands import Report
@@ -50,6 +50,22 @@ class Reporter:
                 used=notice.used,
                 limit_amount=notice.window.limit,
                 threshold=notice.threshold,
+                policy=policy,
+            )
+        )
+
+    def exceeded(self, notice: Exceeded, policy: str) -> None:
+        """A window that revokes is exhausted."""
+        self._emit(
+            happened.RevocationDue(
+                limit=notice.account.limit.name,
+                scope=notice.account.described,
+                window_s=notice.window.seconds,
+                used=notice.used,
+                limit_amount=notice.limit,
+                kind=notice.kind.value,
+                value=notice.value,
+                mode="enforced" if notice.enforced else "monitor",
                 policy=policy,
             )
         )

@@ -34,8 +34,8 @@ CANCELS_AT_ONCE: Final = 64
 # Seconds after which the server is asked whether what was ended has gone.
 SECOND_LOOK: Final = 0.2
 
-Why = Callable[[Subject], str | None]
-"""Says in the client's words why a subject may not go on, None where it may."""
+Why = Callable[[Link], str | None]
+"""Says in the client's words why a session may not go on, None where it may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class Roster:
         subject = visit.subject
         if subject is None:
             return None
-        reason = self._forbidden(subject)
+        reason = self._forbidden(link)
         if reason is not None:
             return reason
         wall = self._clock.wall()

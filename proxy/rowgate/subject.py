@@ -1,5 +1,6 @@
 """Who a session is, as far as it has been established: the subject of every verdict."""
 
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -84,3 +85,14 @@ class Subject:
             yield IdentityKind.ISSUER, self.end_user.issuer
         if self.certificate is not None:
             yield IdentityKind.CERTIFICATE, self.certificate.fingerprint
+
+
+def folded(name: str) -> str:
+    """Return the name of a person or a certificate as all compare it, whatever its case and its way to write accents.
+
+    They are e-mail addresses and host names, the same in capitals (RFC 7643, 4.1.1): who has left, or has read his
+    share, must not come back in another spelling. NFC before and after folding.
+    """
+    if name.isascii():
+        return name.lower()
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())

@@ -5,13 +5,14 @@ and read. It is looked at five times a second, so a revocation reaches live sess
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Final
 
 from rowgate.clock import Clock
 from rowgate.events import event as happened
 from rowgate.events.event import Event
-from rowgate.identity.revocation import DeedKind, Revocations
+from rowgate.identity.revocation import DeedKind, NotRevokedError, Revocations
 from rowgate.identity.revoked import Revocation
 from rowgate.identity.storage import IdentityStoreError
 from rowgate.subject import EndUser, IdentityKind, Subject
@@ -43,22 +44,24 @@ class Warden:
         revocation = self.revocations.covers(subject, self._clock.wall())
         return None if revocation is None else told(revocation)
 
-    def closed(self) -> str:
-        """Return why nobody new can be let in, empty where that is not so."""
-        return self._unreadable and "the proxy cannot tell who is revoked"
+    def keeps_out(self, subject: Subject) -> str | None:
+        """Return in the client's words why a subject is not let in, None if it is."""
+        return "the proxy cannot tell who is revoked" if self._unreadable else self.forbidden(subject)
 
     def is_revoked(self, end_user: EndUser) -> bool:
         """Return whether an end user, his token, its key or its issuer is revoked."""
         return self.revocations.covers_end_user(end_user, self._clock.wall()) is not None
 
     def revoke(self, kind: IdentityKind, value: str, *, by: str, reason: str, via: str) -> None:
-        """Revoke an identity until somebody lifts that; told to the operator where it cannot be kept."""
-        try:
-            self.revocations.add(kind, value, by=by, reason=reason, via=via)
-        except (IdentityStoreError, ValueError) as problem:
-            self._emit(happened.IdentitiesUnreadable(error=f"{kind} {value} could not be revoked: {problem}"))
-        else:
-            self.look()
+        """Revoke an identity until somebody lifts that. Raises IdentityStoreError, ValueError: it is not."""
+        self.revocations.add(kind, value, by=by, reason=reason, via=via)
+        self.look()
+
+    def restore(self, kind: IdentityKind, value: str, *, by: str, reason: str, via: str) -> None:
+        """Lift what came ``via`` this way, and nothing else. Raises IdentityStoreError."""
+        with contextlib.suppress(NotRevokedError):
+            self.revocations.restore(kind, value, by=by, reason=reason, via=via, made_via=via)
+        self.look()
 
     def look(self) -> None:
         """Take over what has been revoked or lifted by anybody, and have it felt."""

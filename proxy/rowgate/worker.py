@@ -22,23 +22,21 @@ from rowgate.events.event import Event
 from rowgate.events.log import EventLog
 from rowgate.events.webhook import Webhook, WebhookSender, read_secret
 from rowgate.guards.registry import guards_for
+from rowgate.identities import Identities
 from rowgate.journal.errors import JournalError
 from rowgate.journal.facts import definition
 from rowgate.journal.record import Definition, Kind
 from rowgate.journal.writer import Journal
 from rowgate.ledger.interface import LedgerError
 from rowgate.ledger.sqlite import SqliteStore
-from rowgate.metering.accounts import Accounts, Crossed, LedgerTrouble, Notice
+from rowgate.metering.accounts import Accounts, Crossed, Exceeded, Notice
 from rowgate.network.address import Address
 from rowgate.network.cancels import Cancels
 from rowgate.network.catalogue import CatalogueNotRead, CatalogueRead
 from rowgate.network.databases import Database, Databases
-from rowgate.network.issuers import IssuerFailed
-from rowgate.network.issuers import Notice as IssuerNotice
 from rowgate.network.link import Link
 from rowgate.network.listener import Listener
 from rowgate.network.tls import Tls
-from rowgate.network.verifier import Verification, Verifier
 from rowgate.policy.compare import loosened
 from rowgate.policy.load import load
 from rowgate.policy.problem import PolicyError
@@ -103,17 +101,7 @@ class Worker:
         self.snapshot = snapshot
         self.evaluator = self._evaluator(snapshot)
         self.databases.adopt(snapshot)
-        self.verifier = Verifier(
-            snapshot.issuers,
-            clock,
-            Verification(
-                issued=lambda _issuer, _token: False,
-                known_person=lambda _name: False,
-                revoked=lambda _end_user: False,
-                first_seen=lambda _key, now: now,
-                report=self._issuer_noticed,
-            ),
-        )
+        self.identities = Identities(settings.state, clock, snapshot, changed=self._examine, emit=self.bus.emit)
         self.entrance = Entrance(
             settings,
             clock,
@@ -122,14 +110,15 @@ class Worker:
             policy=lambda: self.snapshot,
             emit=self.bus.emit,
             spawn=self._spawn,
-            verifier=self.verifier,
+            verifier=self.identities.verifier,
+            forbidden=self.identities.warden.keeps_out,
         )
         self.roster = Roster(
             settings,
             clock,
             self.cancels,
             policy=lambda: self.snapshot,
-            forbidden=lambda _: None,
+            forbidden=self._forbidden,
             judge=self._judge_again,
             login=self.entrance.login,
             emit=self.bus.emit,
@@ -142,11 +131,12 @@ class Worker:
     async def start(self) -> None:
         """Begin to listen."""
         self.listener = await Listener.open(self.settings.listen, self._accept, self.entrance.keepalive)
-        self.verifier.start()
+        self.identities.start()
         if self.webhook is not None:
             self.webhook.start()
         self._spawn(self._housekeeping())
         self._spawn(self._checkpoints())
+        self._spawn(self.identities.warden.watch())
         self.bus.emit(
             happened.ListenerStarted(
                 address=str(self.address),
@@ -174,7 +164,7 @@ class Worker:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.databases.close()
         await self.entrance.close()
-        await self.verifier.close()
+        await self.identities.close()
         self.accounts.close()
         self.store.close()
         self.journal.close()
@@ -231,7 +221,7 @@ class Worker:
         self.evaluator = self._evaluator(snapshot)
         self.accounts.adopt(snapshot.limits)
         self.databases.adopt(snapshot)
-        self.verifier.adopt(snapshot.issuers)
+        self.identities.adopt(snapshot)
         self.roster.examine()
         self._policy_loaded(former)
         self.log.reopen()
@@ -375,6 +365,16 @@ class Worker:
 
     # Inside
 
+    def _examine(self) -> None:
+        """Somebody has been revoked, or let in again."""
+        self.roster.examine()
+
+    def _forbidden(self, link: Link) -> str | None:
+        """Return in the client's words why a session may not go on, whatever the policy says of it."""
+        if self.entrance.is_certificate_revoked(link):
+            return "the client's certificate has been revoked"
+        return self.identities.warden.forbidden(_known(link.visit.subject))
+
     def _accept(self) -> Link:
         link = Link(self, asyncio.get_running_loop())
         self.roster.links.add(link)
@@ -507,18 +507,18 @@ class Worker:
     def _noticed(self, notice: Notice) -> None:
         if isinstance(notice, Crossed):
             self.reporter.crossed(notice, self.snapshot.version)
-        elif isinstance(notice, LedgerTrouble):
+        elif isinstance(notice, Exceeded):
+            self._exceeded(notice)
+        else:
             self.reporter.ledger(notice.message, self.clock.monotonic())
 
-    def _issuer_noticed(self, notice: IssuerNotice) -> None:
-        if isinstance(notice, IssuerFailed):
-            self.bus.emit(
-                happened.IssuerUnreachable(
-                    issuer=notice.issuer,
-                    error=f"{notice.what}: {notice.why}",
-                    posture=f"what is known counts for {notice.counts_for:.0f} s",
-                )
-            )
+    def _exceeded(self, notice: Exceeded) -> None:
+        """A window that revokes is exhausted: revoke what its scope names, or say that enforcement would have."""
+        limit = notice.account.limit.name
+        self.reporter.exceeded(notice, self.snapshot.version)
+        if notice.enforced:
+            # Not at once: this is the middle of somebody's statement, whose session may be the one that ends.
+            asyncio.get_running_loop().call_soon(self.identities.exceeded, notice.kind, notice.value, limit)
 
     def _guard_failed(self, guard: str, problem: Exception) -> None:
         self.bus.emit(happened.GuardFailed(guard=guard, error=f"{type(problem).__name__}: {problem}"))

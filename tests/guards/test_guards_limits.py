@@ -141,6 +141,14 @@ def test_who_lacks_what_a_limit_goes_by_shares_one_account_with_all_who_do(
     assert values[dimension] == ""
 
 
+@pytest.mark.parametrize("name", ["KIM@shop.example", "Kim@Shop.Example"])
+def test_a_person_is_one_in_every_spelling(name: str) -> None:
+    other = replace(ASKING, end_user=replace(KIM, name=name))
+    for quantity in (Quantity.ROWS, Quantity.END_USERS):
+        policy = scoped(Dimension.END_USER, quantity=quantity)
+        assert spends(policy, other) == spends(policy, ASKING)
+
+
 def test_a_certificate_without_a_name_counts_by_its_fingerprint() -> None:
     nameless = replace(ASKING, certificate=replace(CERTIFICATE, name=""))
     assert spends(scoped(Dimension.CERTIFICATE), nameless) == [({Dimension.CERTIFICATE: "ab" * 32}, "")]

@@ -22,7 +22,7 @@ from rowgate.subject import Certificate, EndUser, IdentityKind, Subject
 
 FINGERPRINT = "ab" * 32
 KIM = EndUser("kim@shop.example", "sso", "2026-11", "jti-1", 2e9)
-CERTIFICATE = Certificate("kim", ("kim", "laptop.shop.example"), FINGERPRINT, 2e9)
+CERTIFICATE = Certificate("Kim", ("Kim", "Laptop.shop.example"), FINGERPRINT, 2e9)
 SUBJECT = Subject("s1", "support_kim", "shop", ip_address("10.20.1.7"), "support", "", KIM, CERTIFICATE)
 
 

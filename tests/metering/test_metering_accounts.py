@@ -317,3 +317,27 @@ def test_more_at_once_than_the_whole_limit_is_said_to_be_so(bank: Bank) -> None:
     assert refusal.denial.facts["retry_after"] == "never"
     assert refusal.denial.facts["used"] == 0
     assert "900 statements are needed at once" in refusal.denial.message
+
+
+def test_a_sweep_looks_at_some_accounts_at_a_time_and_comes_by_all(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An application's many end users must not make everybody wait once a second."""
+    monkeypatch.setattr(module, "SWEPT", 10)
+    few = rule(window(6_400, 64))
+    for number in range(95):
+        bank.accounts.refill([(bank.account(few, {Dimension.USER: f"user {number}"}), 1)])
+    bank.clock.advance(700)
+    left = []
+    for _ in range(10):
+        bank.accounts.sweep()
+        left.append(len(bank.accounts))
+    assert left == [85, 75, 65, 55, 45, 35, 25, 15, 5, 0]
+
+
+def test_who_is_active_is_not_dropped_for_those_who_come_once(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_ACCOUNTS", 256)
+    few = rule(window(6_400, 64))
+    for number in range(2_000):
+        bank.account(few)
+        bank.clock.advance(0.001)
+        bank.account(few, {Dimension.USER: f"user {number}"})
+        assert any(account.values == KIM for account in bank.accounts._accounts.values())

@@ -62,3 +62,69 @@ def problems(text: str) -> tuple[Problem, ...]:
     except PolicyError as error:
         return error.problems
     raise AssertionError("it loaded")
+
+
+IDENTITY = """\
+version: 1
+mode: enforce
+issuers:
+  - name: sso
+    issuer: https://sso.shop.example
+    audience: [rowgate]
+    keys: keys/sso.json
+    algorithms: [ES256, RS256]
+    end_user: email
+    max_age: 12h
+    skew: 20s
+    max_key_age: 90d
+    revoked_keys: [old, older]
+    issued: {introspection: https://sso.shop.example/introspect, client: rowgate, secret_file: sso.secret, remember: 5s}
+    end_users: directory
+    unreachable: {grace: 10m}
+  - {name: batch, issuer: "urn:b", audience: [rowgate], keys: https://b.example/k, algorithms: [EdDSA], issued: record}
+clients:
+  - name: support
+    user: ["support_*"]
+    country: [KR, JP]
+    certificate: ["*.support.example"]
+    hours: ["Mon-Fri 08:00-20:00 Asia/Seoul", "Sat 09:00-13:00 Asia/Seoul"]
+    tls: require
+    max_session: 12h
+    end_user: token
+    per: transaction
+    issuers: [sso]
+  - name: night
+    user: ["support_*"]
+    end_user: token
+limits:
+  - name: people
+    scope: [end_user]
+    measure: rows
+    windows:
+      1h: {limit: 60, on_exceed: block}
+      1d: {limit: 100, on_exceed: revoke}
+  - name: crowds
+    scope: [signing_key, database]
+    measure: distinct(end_user)
+    windows:
+      1d: {limit: 5000, on_exceed: revoke}
+  - name: certified
+    clients: [support]
+    scope: [certificate]
+    measure: bytes
+    windows:
+      1d: {limit: 64MB, on_exceed: alert}
+exemptions:
+  - {limit: crowds, scope: {signing_key: sso/a}, factor: 2, until: 2026-12-01T00:00Z, reason: INC-1}
+custody:
+  - user: shop_app
+    owner: kim@shop.example
+    custodians: [lee@shop.example, park@shop.example]
+    rotate_within: 7d
+    rotated: 2026-11-01T00:00Z
+    max_age: 90d
+    dormant_after: 60d
+    overdue: refuse
+  - {signing_key: sso/*, owner: kim@shop.example}
+"""
+"""A policy that uses every key of identity."""

@@ -3,7 +3,7 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from policy.policies import FULL, snapshot
+from policy.policies import FULL, IDENTITY, snapshot
 from rowgate.cli.policy import app
 from rowgate.policy.advice import advice
 from rowgate.policy.schema import schema_text
@@ -54,3 +54,15 @@ def test_an_exemption_that_has_ended_is_worth_a_look_and_no_mistake() -> None:
     assert advice(snapshot(), END - 1) == []
     assert advice(snapshot(), END) == ["the exemption of 'support people' for INC-481 ended on 2026-12-01; remove it"]
     assert "raise the limit itself" in advice(snapshot(), END - 367 * 86_400)[0]
+
+
+def test_tokens_that_nobody_is_asked_about_are_worth_a_look() -> None:
+    trusting = snapshot(IDENTITY, ("issued: record", "issued: unchecked"))
+    [sentence] = advice(trusting, END - 1)
+    assert sentence.startswith("the issuer 'batch' is not asked whether it issued a token (issued: unchecked)")
+    assert advice(snapshot(IDENTITY), END - 1) == []
+
+
+def test_a_rotation_to_come_is_worth_a_look() -> None:
+    [sentence] = advice(snapshot(IDENTITY, ("rotated: 2026-11-01", "rotated: 2027-11-01")), END - 1)
+    assert sentence == "custody of 'shop_app' says that it was rotated on 2027-11-01, which is to come"

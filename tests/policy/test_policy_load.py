@@ -1,4 +1,6 @@
 import json
+from datetime import datetime
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -6,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policy.policies import FULL, changed, problems, snapshot
+from policy.policies import FULL, IDENTITY, changed, problems, snapshot
 from rowgate.policy.document import parse
 from rowgate.policy.load import PolicyError, load, read
 from rowgate.policy.snapshot import Arrival
@@ -55,6 +57,7 @@ MORE = [
     ("mode: enforce", "mode:", 2, 1, "mode", "found nothing"),
     ("unmatched_clients: refuse", "unmatched_cleints: refuse", 3, 1, None, "did you mean unmatched_clients?"),
     ("unmatched_clients: refuse", "tests: []", 3, 1, "tests", LATER),
+    ("  customer:\n", "  end_user:\n", 5, 3, "entities.end_user", "distinct(end_user) counts the people behind tokens"),
     ("  customer:\n", "  cust omer:\n", 5, 3, 'entities["cust omer"]', "letters, digits"),
     ("public.orders:", "'public.\"customers\"':", 9, 7, None, "the same table as public.customers"),
     ("public.orders:", "public.customers:", 9, 7, None, "the key a second time"),
@@ -133,7 +136,11 @@ ANYTHING = st.recursive(
     ),
     lambda inner: st.one_of(
         st.lists(inner, max_size=3),
-        st.dictionaries(st.sampled_from(["name", "limit", "1h", "user", "x", "public.t", "scope"]), inner, max_size=3),
+        st.dictionaries(
+            st.sampled_from(["name", "limit", "1h", "user", "x", "public.t", "scope", "grace", "introspection"]),
+            inner,
+            max_size=3,
+        ),
     ),
     max_leaves=6,
 )
@@ -152,13 +159,13 @@ def _replaced(value: Any, path: tuple[str | int, ...], by: Any) -> Any:
     return items if isinstance(value, dict) else tuple(items.values())
 
 
-WHOLE = parse(FULL.encode()).data
+WHOLE = [parse(text.encode()).data for text in (FULL, IDENTITY)]
 
 
-@settings(deadline=None, max_examples=300)
-@given(st.sampled_from(_spots(WHOLE)), ANYTHING)
-def test_whatever_stands_anywhere_is_read_or_told(spot: tuple[str | int, ...], value: Any) -> None:
-    text = json.dumps(_replaced(WHOLE, spot, value))  # JSON is YAML
+@settings(deadline=None, max_examples=500)
+@given(st.sampled_from([(whole, spot) for whole in WHOLE for spot in _spots(whole)]), ANYTHING)
+def test_whatever_stands_anywhere_is_read_or_told(place: tuple[Any, tuple[str | int, ...]], value: Any) -> None:
+    text = json.dumps(_replaced(*place, value))  # JSON is YAML
     if not _loads(text):
         assert all(problem.found and problem.expected for problem in problems(text))
 
@@ -196,6 +203,21 @@ def test_windows_that_differ_in_action_only_contradict_when_the_longer_stops() -
     assert len(snapshot(FULL, tells_longer).limits[0].windows) == 2
 
 
+@pytest.mark.parametrize(
+    ("short", "long", "fine"),
+    [
+        ("60, on_exceed: revoke", "60, on_exceed: block", True),
+        ("60, on_exceed: revoke", "59, on_exceed: block", False),
+        ("60, on_exceed: revoke", "60, on_exceed: revoke", False),
+        ("60, on_exceed: block", "60, on_exceed: revoke", False),
+        ("60, on_exceed: revoke", "50, on_exceed: alert", True),
+    ],
+)
+def test_a_window_that_revokes_has_work_where_a_longer_one_would_only_block(short: str, long: str, fine: bool) -> None:
+    text = "version: 1\nmode: monitor\nunmatched_clients: admit\nlimits:\n  - name: a\n    scope: [user]\n"
+    assert _loads(f"{text}    measure: rows\n    windows: {{1h: {{limit: {short}}}, 1d: {{limit: {long}}}}}\n") is fine
+
+
 def test_a_short_window_that_cannot_fill_the_longer_is_fine() -> None:
     snapshot(
         FULL,
@@ -218,6 +240,9 @@ def test_a_short_window_that_cannot_fill_the_longer_is_fine() -> None:
         ("user: [app_1]\n    database: [x]", True),
         ("user: [app_1]\n    from: [10.0.0.0/8]", True),
         ("database: [x]", False),
+        ("user: [app_1]\n    country: [KR]", True),
+        ("user: [app_1]\n    certificate: [x]", True),
+        ("user: [app_1]\n    hours: Sun 00:00-00:01 UTC", True),
     ],
 )
 def test_a_client_rule_inside_an_earlier_one_can_never_match(second: str, shadowed: bool) -> None:
@@ -244,7 +269,31 @@ def test_networks_shadow_when_all_are_inside_those_of_an_earlier_rule(networks: 
     assert _loads(text) is not shadowed
 
 
-@pytest.mark.parametrize("name", ["default.yaml", "strict.yaml"])
+@pytest.mark.parametrize(
+    ("first", "second", "shadowed"),
+    [
+        ("hours: Mon-Fri 08:00-20:00 Asia/Seoul", "user: [x]", False),
+        ("hours: Mon-Fri 08:00-20:00 Asia/Seoul", "hours: Wed 08:00-20:00 Asia/Seoul", True),
+        ("hours: Mon-Fri 08:00-20:00 Asia/Seoul", "hours: Wed 08:00-20:01 Asia/Seoul", False),
+        ("hours: Mon-Fri 08:00-20:00 Asia/Seoul", "hours: Wed 08:00-20:00 Asia/Tokyo", False),
+        ("hours: Mon-Fri 20:00-08:00 Asia/Seoul", "hours: Sat 00:00-08:00 Asia/Seoul", True),
+        ("hours: [Mon-Sun 00:00-12:00 UTC, Mon-Sun 12:00-24:00 UTC]", "user: [x]", True),
+        ("country: [KR, JP]", "country: [JP]", True),
+        ("country: [KR, JP]", "country: [JP, US]", False),
+        ("country: [KR, JP]", "user: [x]", False),
+        ("certificate: ['*.shop.example']", "certificate: [a.shop.example]", True),
+        ("certificate: ['*.shop.example']", "certificate: [a.other.example]", False),
+        ("certificate: ['*']", "user: [x]", False),
+    ],
+)
+def test_hours_countries_and_certificates_leave_what_they_do_not_hold_to_a_later_rule(
+    first: str, second: str, shadowed: bool
+) -> None:
+    text = f"version: 1\nmode: monitor\nclients:\n  - name: a\n    {first}\n  - name: b\n    {second}\n"
+    assert _loads(text) is not shadowed
+
+
+@pytest.mark.parametrize("name", ["default.yaml", "strict.yaml", "identity.yaml"])
 def test_the_policies_we_ship_load_and_switch_by_one_word(name: str) -> None:
     policy = load(POLICIES / name)
     text = (POLICIES / name).read_text()
@@ -265,6 +314,27 @@ def test_the_strict_policy_refuses_whom_it_does_not_name() -> None:
     policy = load(POLICIES / "strict.yaml")
     assert (policy.mode, policy.unmatched_clients) == ("enforce", "refuse")
     assert policy.client_for(Arrival("intruder", "shop"), 0.0) is None
+
+
+def test_the_policy_for_people_lets_nothing_count_that_a_stolen_key_could_make() -> None:
+    policy = load(POLICIES / "identity.yaml")
+    assert all(rule.requires_end_user and rule.requires_tls for rule in policy.clients)
+    assert all(issuer.introspection is not None or issuer.recorded for issuer in policy.issuers)
+    assert "distinct(end_user)" in {str(limit.measure) for limit in policy.limits}
+    noon, midnight = (datetime.fromisoformat(f"2026-11-24T{hour}:00+09:00").timestamp() for hour in ("12", "23"))
+    kim = Arrival("support_kim", "shop", ip_address("10.30.0.7"), country="KR")
+    named = [policy.client_for(kim, at) for at in (noon, midnight)]
+    assert [rule.name for rule in named if rule] == ["support", "support on call"]
+    assert policy.judged_until(kim, noon) == datetime.fromisoformat("2026-11-24T20:00+09:00").timestamp()
+
+
+@pytest.mark.parametrize("issuers", ["", "issuers: []\n"])
+def test_end_users_without_an_issuer_are_a_mistake_once(issuers: str) -> None:
+    text = (
+        f"version: 1\nmode: monitor\n{issuers}clients:\n  - {{name: a, end_user: token}}\n  - {{name: b, user: [x]}}\n"
+    )
+    found = [str(problem) for problem in problems(text)]
+    assert any("clients[0].end_user: found token, with no issuer of tokens" in problem for problem in found), found
 
 
 def _loads(text: str) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from policy.policies import FULL
+from policy.policies import FULL, IDENTITY, changed, snapshot
 from rowgate.policy.document import parse
 from rowgate.policy.schema import schema, schema_text
 
@@ -59,6 +59,43 @@ def test_an_editor_marks_mistakes_of_one_value(before: str, after: str) -> None:
     validator = Draft202012Validator(schema())
     assert validator.is_valid(_plain(FULL))
     assert not validator.is_valid(_plain(FULL.replace(before, after)))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("[ES256, RS256]", "[ES256, HS256]"),
+        ("[ES256, RS256]", "[none]"),
+        ("[ES256, RS256]", "[]"),
+        ("issued: record", "issued: recorded"),
+        ("issued: record", "issued: {introspection: https://a.example}"),
+        ("introspection: https://sso", "introspection: ldap://sso"),
+        ("remember: 5s", "remember: 5"),
+        ("{grace: 10m}", "{}"),
+        ("{grace: 10m}", "open"),
+        ("end_users: directory", "end_users: some"),
+        ("country: [KR, JP]", "country: [Korea]"),
+        ("Sat 09:00-13:00 Asia/Seoul", "Sat 09:00-13:00"),
+        ("end_user: token\n    per", "end_user: any\n    per"),
+        ("per: transaction", "per: statement"),
+        ("on_exceed: revoke}\n  - name: crowds", "on_exceed: revok}\n  - name: crowds"),
+        ("sso/a}", "sso}"),
+        ("overdue: refuse", "overdue: never"),
+        ("    owner: kim", "    ownr: kim"),
+    ],
+)
+def test_an_editor_marks_mistakes_of_identity(before: str, after: str) -> None:
+    validator = Draft202012Validator(schema())
+    assert validator.is_valid(_plain(IDENTITY))
+    assert not validator.is_valid(_plain(changed(IDENTITY, (before, after))))
+
+
+def test_an_editor_takes_hours_as_one_span_or_as_a_list() -> None:
+    hours = '["Mon-Fri 08:00-20:00 Asia/Seoul", "Sat 09:00-13:00 Asia/Seoul"]'
+    for written in ("Mon-Fri 08:00-20:00 Asia/Seoul", "[Mon-Fri 08:00-24:00 Asia/Seoul]"):
+        text = changed(IDENTITY, (hours, written))
+        assert Draft202012Validator(schema()).is_valid(_plain(text))
+        assert snapshot(text).clients[0].hours is not None
 
 
 def test_every_key_has_help_for_the_editor() -> None:

@@ -8,7 +8,7 @@ from rowgate.clock import Clock
 
 # Bytes of a request's body. What is larger is a mistake, or somebody who wants our memory.
 MAX_BODY: Final = 1024 * 1024
-# Bytes of a SCIM request's: a group's 50,000 members at 80 bytes each.
+# Bytes of a SCIM request's: a group's 10,000 members at 400 bytes each.
 MAX_SCIM_BODY: Final = 4 * 1024 * 1024
 # Bytes of all header fields; a token is 100, a browser's are 1,000.
 MAX_HEADERS: Final = 16 * 1024

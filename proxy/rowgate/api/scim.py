@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from scim2_models import (
     AuthenticationScheme,
@@ -25,6 +25,8 @@ from scim2_models import (
     Group,
     InvalidFilterException,
     Patch,
+    PatchOp,
+    PatchOperation,
     ResourceType,
     SCIMException,
     ScimPolicy,
@@ -33,7 +35,6 @@ from scim2_models import (
     Sort,
     User,
 )
-from scim2_server.handler import ScimHandler
 from scim2_server.requests import ScimRequest
 from scim2_server.responses import ScimResponse
 from scim2_server.service import ScimService
@@ -41,6 +42,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from rowgate.api.scim_members import MemberHandler
 from rowgate.api.scim_store import DirectoryStorage, Person
 from rowgate.identity.directory import Directory
 from rowgate.identity.people import Change, ChangeKind
@@ -76,8 +78,8 @@ class ScimEndpoint:
         self._directory = directory
         self._follower = follower
         self._public = public.rstrip("/")
-        self._service = ScimService(_provider())
-        self._handler = ScimHandler(self._service, DirectoryStorage(directory))
+        self._service = _Service(_provider())
+        self._handler = MemberHandler(self._service, DirectoryStorage(directory))
         self._thread = ThreadPoolExecutor(1, "scim")
         self._following = asyncio.Lock()
 
@@ -125,6 +127,25 @@ class ScimEndpoint:
 
     async def _run(self, work: Callable[[], _Result]) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+class _Service(ScimService):
+    """The protocol, with two more of Entra's ways."""
+
+    def read_patch(self, resource_type: ResourceType, body: bytes, content_type: str | None) -> "PatchOp[Any]":
+        """Read a PATCH; Entra gives members to remove a ``$ref`` of null, which is no member's, a manager as an id."""
+        patch = super().read_patch(resource_type, body, content_type)
+        for operation in patch.operations or []:
+            if operation.op is PatchOperation.Op.remove and isinstance(operation.value, list):
+                operation.value = [_by_value(entry) for entry in operation.value]
+            elif isinstance(operation.value, str) and str(operation.path or "").lower().endswith(":manager"):
+                operation.value = {"value": operation.value}
+        return patch
+
+
+def _by_value(entry: Any) -> Any:
+    """Return what names an entry to remove: its ``value`` alone if it has one."""
+    return {"value": entry["value"]} if isinstance(entry, dict) and "value" in entry else entry
 
 
 def _provider() -> ScimProvider:

@@ -31,6 +31,9 @@ from rowgate.identity.people import GroupDraft, Member, NameKind, PersonDraft, U
 # People or groups that a filter without an index may look at: a tenth of a second's work each thousand.
 MAX_SCAN: Final = 10_000
 
+# Where a page can begin at most: nothing is there, and SQLite counts no further than 64 bits.
+MAX_START: Final = 2**53
+
 USER: Final = "User"
 GROUP: Final = "Group"
 Person = User[EnterpriseUser]
@@ -54,10 +57,22 @@ class DirectoryStorage(ScimStorage):
         resource_type: ResourceType,
         resource_id: str,
         *,
-        response_parameters: ResponseParameters[Any] | None = None,  # noqa: ARG002 - scim2-server's; it selects itself
+        response_parameters: ResponseParameters[Any] | None = None,
     ) -> Resource[Any]:
-        """Return a resource; see ``ScimStorage.get``."""
+        """Return a resource; see ``ScimStorage.get``. Members that the caller does not want are not read."""
+        excluded = response_parameters.excluded_attributes if response_parameters is not None else None
+        if _name(resource_type) == GROUP and any(str(each).lower() == "members" for each in excluded or []):
+            return self._group(_told(lambda: self._directory.group(resource_id, members=False)))
         return _told(lambda: self._resource(_name(resource_type), resource_id))
+
+    def change_members(self, group: str, new: list[Member], gone: list[str], expected_version: str) -> Resource[Any]:
+        """Add members to a group, by id, and take others out; return the group without any."""
+        version = _version_number(expected_version)
+        return self._group(_told(lambda: self._directory.change_members(group, new, gone, version or 0)))
+
+    def version(self, group: str) -> Resource[Any]:
+        """Return a group without its members: what conditions need to know."""
+        return self._group(_told(lambda: self._directory.group(group, members=False)))
 
     def search(
         self,
@@ -67,12 +82,12 @@ class DirectoryStorage(ScimStorage):
         position: Any = None,  # noqa: ARG002 - scim2-server's; pages are by index
     ) -> SearchPage:
         """Return a page of resources; see ``ScimStorage.search``. Several types come one after the other."""
-        start, count = search_request.start_index_0 or 0, search_request.count or 0
+        start, count = min(search_request.start_index_0 or 0, MAX_START), search_request.count or 0
         names = [_name(each) for each in resource_types]
         if search_request.filter is None and len(names) == 1:
             find = self._directory.people if names[0] == USER else self._directory.groups
             page = find(start, count)
-            return SearchPage(page.total, [self._resource(names[0], id_) for id_ in page.ids])
+            return SearchPage(page.total, [self._resource(names[0], id_) for id_ in self._fitting(names[0], page.ids)])
         found = [resource for name in names for resource in self._matching(name, search_request.filter)]
         return SearchPage(len(found), found[start : start + count])
 
@@ -98,6 +113,15 @@ class DirectoryStorage(ScimStorage):
 
     def _resource(self, name: str, id_: str) -> Resource[Any]:
         return self._user(self._directory.person(id_)) if name == USER else self._group(self._directory.group(id_))
+
+    def _fitting(self, name: str, ids: tuple[str, ...]) -> Iterator[str]:
+        """Give the ids of a page, fewer where the groups are large: a page may have less than was asked for."""
+        left = people.MAX_MEMBERS
+        for id_ in ids:
+            left -= self._directory.member_count(id_) if name == GROUP else 0
+            if left < 0 and id_ != ids[0]:
+                return
+            yield id_
 
     def _matching(self, name: str, scim_filter: "ScimFilter[Any] | None") -> Iterator[Resource[Any]]:
         # At the root a filter is bound to no one model: bound to each, what a model does not have matches nothing.
@@ -143,6 +167,8 @@ class DirectoryStorage(ScimStorage):
 
     def _user(self, person: people.Person) -> Resource[Any]:
         content = json.loads(person.said.document)
+        if not person.active:
+            content["active"] = False  # also where the directory has not said so lately
         content["groups"] = [
             {"value": id_, "$ref": f"Groups/{id_}", "display": display, "type": "direct"}
             for id_, display in self._directory.groups_of(person.id)
@@ -206,9 +232,9 @@ def _version_number(version: str | None) -> int | None:
     return None if version is None else int(version.removeprefix('W/"').removesuffix('"'))
 
 
-def _member(member: Member) -> dict[str, str]:
+def _member(member: Member) -> dict[str, str | None]:
     kind, endpoint = (GROUP, "Groups") if member.is_group else (USER, "Users")
-    return {"value": member.id, "type": kind, "$ref": f"{endpoint}/{member.id}"}
+    return {"value": member.id, "type": kind, "$ref": f"{endpoint}/{member.id}", "display": member.display}
 
 
 def _document(resource: Resource[Any]) -> dict[str, Any]:
@@ -224,9 +250,9 @@ def _person_draft(resource: Resource[Any]) -> PersonDraft:
         user_name=str(document["userName"]),
         external_id=document.get("externalId"),
         emails=tuple(dict.fromkeys(email for email in emails if email)),
-        active=document.get("active") is not False,  # one who is not said to be inactive is not
+        active=document.get("active"),
         position=" / ".join(extension[part] for part in _POSITION if extension.get(part)),
-        document=json.dumps({**document, "active": document.get("active") is not False}, ensure_ascii=False),
+        document=json.dumps(document, ensure_ascii=False),
     )
 
 
@@ -236,13 +262,16 @@ def _group_draft(resource: Resource[Any]) -> GroupDraft:
     return GroupDraft(
         display_name=str(document["displayName"]),
         external_id=document.get("externalId"),
-        members=frozenset(Member(str(each.value), _is_group(each)) for each in members if each.value),
+        members=frozenset(
+            Member(str(each.value), is_group(each.type, each.ref), each.display) for each in members if each.value
+        ),
         document=json.dumps(document, ensure_ascii=False),
     )
 
 
-def _is_group(member: Any) -> bool:
-    return member.type == GROUP or "/Groups/" in f"/{member.ref or ''}"
+def is_group(kind: str | None, reference: str | None) -> bool:
+    """Return whether a member is a group, by its type or by its reference."""
+    return kind == GROUP or "/Groups/" in f"/{reference or ''}"
 
 
 def _equalities(node: FilterNode) -> Iterator[tuple[str, str]]:

@@ -17,6 +17,9 @@ from rowgate.authentication.userlist import UserlistError
 from rowgate.clock import SystemClock
 from rowgate.events.log import EventLogError
 from rowgate.events.webhook import WebhookError
+from rowgate.identity.directory_schema import DirectoryError
+from rowgate.identity.key_ages import KeyAgesError
+from rowgate.identity.storage import IdentityStoreError
 from rowgate.journal.errors import JournalError
 from rowgate.ledger.interface import LedgerError
 from rowgate.network.countries import CountriesError
@@ -28,19 +31,23 @@ from rowgate.settings import Settings, SettingsError, read_config, settings_from
 from rowgate.worker import Worker
 
 GC_ALLOCATIONS = 50_000
-CANNOT_START_ERRORS = (
+OTHER_DESCRIPTORS = 256  # listener, ledger, journal, catalogues, cancels
+CANNOT_START = 1
+# What keeps a worker from starting: each says what, where, and what to do.
+START_FAILURES = (
     PolicyError,
     LedgerError,
     JournalError,
     ListenError,
     EventLogError,
     WebhookError,
+    IdentityStoreError,
+    DirectoryError,
+    KeyAgesError,
     TlsFileError,
     UserlistError,
     CountriesError,
 )
-OTHER_DESCRIPTORS = 256  # listener, ledger, journal, catalogues, cancels
-CANNOT_START = 1
 USAGE = 2
 
 
@@ -96,7 +103,7 @@ def serve(
         _fail(str(error), USAGE)
     try:
         uvloop.run(_serve(settings))
-    except CANNOT_START_ERRORS as error:
+    except START_FAILURES as error:
         _fail(str(error), CANNOT_START)
     except OSError as error:
         _fail(f"{error.filename or 'start'}: {error.strerror}", CANNOT_START)

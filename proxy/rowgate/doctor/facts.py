@@ -21,6 +21,14 @@ END_USER_FUNCTION: Final = "rowgate.end_user()"
 """What row-level security asks for the end user that the proxy has verified."""
 
 
+def is_near(host: str) -> bool:
+    """Return whether only the machine itself is reached, or reaches, by a host's name or address."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 class SecretKind(StrEnum):
     """How a role's password is stored; what is stored is not kept."""
 
@@ -117,6 +125,16 @@ class Slot:
     name: str
     database: str
     active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RoleSetting:
+    """A setting that sessions of a role begin with, or those in a database; empty: in all, of all."""
+
+    role: str
+    database: str
+    name: str
+    value: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,9 +252,9 @@ class Server:
     """By the names of roles that may log in."""
     sessions: tuple[Sessions, ...] | Unreadable
     slots: tuple[Slot, ...]
-    subscriptions: tuple[str, ...]
-    role_settings: tuple[tuple[str, str, str], ...]
-    """Settings of roles and databases: whose, name, value."""
+    subscriptions: tuple[tuple[str, str], ...]
+    """Pairs of subscription and database."""
+    role_settings: tuple[RoleSetting, ...]
     clock_ahead: float
     """Seconds by which its clock is ahead of ours."""
     clock_doubt: float

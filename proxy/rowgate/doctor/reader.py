@@ -24,6 +24,7 @@ from rowgate.doctor.facts import (
     HbaRule,
     Permit,
     Role,
+    RoleSetting,
     Routine,
     Secret,
     SecretKind,
@@ -88,9 +89,10 @@ SELECT slot_name::text AS name, coalesce(database, '')::text AS database, active
 ORDER BY 1 LIMIT $1"""
 
 _ROLE_SETTINGS: Final = """
-SELECT concat_ws(' in ', r.rolname, d.datname) AS whose, s.setting
+SELECT coalesce(r.rolname, '')::text AS role, coalesce(d.datname, '')::text AS database,
+       split_part(s.setting, '=', 1) AS name, substr(s.setting, strpos(s.setting, '=') + 1) AS value
 FROM pg_db_role_setting c LEFT JOIN pg_roles r ON r.oid = c.setrole LEFT JOIN pg_database d ON d.oid = c.setdatabase,
-     unnest(c.setconfig) AS s (setting) ORDER BY 1, 2 LIMIT $1"""
+     unnest(c.setconfig) AS s (setting) ORDER BY 1, 2, 3 LIMIT $1"""
 
 _DATABASES: Final = "SELECT datname::text AS name FROM pg_database WHERE datallowconn ORDER BY datname LIMIT $1"
 
@@ -134,8 +136,8 @@ FROM pg_foreign_server s JOIN pg_foreign_data_wrapper w ON w.oid = s.srvfdw ORDE
 _PUBLICATIONS: Final = "SELECT pubname AS name FROM pg_publication ORDER BY 1 LIMIT $1"
 
 _SUBSCRIPTIONS: Final = """
-SELECT s.subname::text AS name FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid
-ORDER BY 1 LIMIT $1"""
+SELECT s.subname::text AS name, d.datname::text AS database
+FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid ORDER BY 1 LIMIT $1"""
 
 _TABLES: Final = """
 SELECT n.nspname || '.' || c.relname AS plain, c.oid::regclass::text AS name, o.rolname AS owner,
@@ -264,10 +266,8 @@ class _Reader:
             "secrets": await _secrets(connection, looker),
             "sessions": await _sessions(connection, looker, allowed=sees_sessions),
             "slots": tuple(Slot(**row) for row in await _rows(connection, _SLOTS)),
-            "subscriptions": tuple(await _names(connection, _SUBSCRIPTIONS)),
-            "role_settings": tuple(
-                (row["whose"], *row["setting"].partition("=")[::2]) for row in await _rows(connection, _ROLE_SETTINGS)
-            ),
+            "subscriptions": tuple((row["name"], row["database"]) for row in await _rows(connection, _SUBSCRIPTIONS)),
+            "role_settings": tuple(RoleSetting(**row) for row in await _rows(connection, _ROLE_SETTINGS)),
             "clock_ahead": ahead,
             "clock_doubt": doubt,
         }

@@ -374,6 +374,24 @@ class IdentityRevoked(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RevocationDue(Event):
+    """A limit whose window revokes is exhausted: IdentityRevoked follows, unless the limit is in monitor."""
+
+    severity: ClassVar[Severity] = Severity.ALERT
+    repeats_by: ClassVar[tuple[str, ...] | None] = ("limit", "kind", "value", "mode")
+
+    limit: str
+    scope: str
+    window_s: float
+    used: int
+    limit_amount: int
+    kind: str
+    value: str
+    mode: str
+    policy: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RevocationLifted(Event):
     """Somebody has undone a revocation, or its time is over."""
 
@@ -460,6 +478,35 @@ class IssuerUnreachable(Event):
     issuer: str
     error: str
     posture: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuerRecovered(Event):
+    """An issuer that could not be asked answers again."""
+
+    repeats_by: ClassVar[tuple[str, ...] | None] = ("issuer",)
+
+    issuer: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SigningKeysChanged(Event):
+    """An issuer publishes other keys than before."""
+
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    issuer: str
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PersonMoved(Event):
+    """The directory says that somebody has another position, or is in other groups."""
+
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    person: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from rowgate.metering.account import NOBODY, Account
 from rowgate.policy.snapshot import LOCAL_SOURCE, Dimension, Limit, Quantity, Snapshot, plain
 from rowgate.sql.kinds import TRANSACTION_KINDS
 from rowgate.sql.statement import Statement
-from rowgate.subject import Subject
+from rowgate.subject import Subject, folded
 from rowgate.verdict import Allow, Verdict
 
 # An IPv6 client owns its /64 and can use a new address for every connection; an IPv4 address is one source.
@@ -129,8 +129,8 @@ def counts_end_users(limit: Limit) -> bool:
 
 
 def member_of(subject: Subject) -> str:
-    """Return whom a limit on end users counts; empty: nobody."""
-    return NOBODY if subject.end_user is None else subject.end_user.name
+    """Return whom a limit on end users counts, in whatever spelling; empty: nobody."""
+    return NOBODY if subject.end_user is None else folded(subject.end_user.name)
 
 
 def is_act(statement: Statement) -> bool:
@@ -141,16 +141,17 @@ def is_act(statement: Statement) -> bool:
 def values_of(subject: Subject) -> Mapping[Dimension, str]:
     """Return the subject's value in each dimension but the statement's; ``NOBODY`` where it has none.
 
+    A person is one in whatever spelling, as for revocations: otherwise each way to write a name would begin anew.
     A certificate counts by its name, which its authority vouches for and keeps when it is renewed: by the fingerprint,
     whoever may renew at will would begin anew each time.
     """
     end_user, certificate = subject.end_user, subject.certificate
     return {
         Dimension.USER: subject.user,
-        Dimension.END_USER: NOBODY if end_user is None else end_user.name,
+        Dimension.END_USER: NOBODY if end_user is None else folded(end_user.name),
         Dimension.SIGNING_KEY: NOBODY if end_user is None else end_user.signing_key,
         Dimension.ISSUER: NOBODY if end_user is None else end_user.issuer,
-        Dimension.CERTIFICATE: NOBODY if certificate is None else certificate.name or certificate.fingerprint,
+        Dimension.CERTIFICATE: NOBODY if certificate is None else folded(certificate.name) or certificate.fingerprint,
         Dimension.DATABASE: subject.database,
         Dimension.SOURCE: source_of(subject),
     }

@@ -16,11 +16,12 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from rowgate.clock import Clock
 from rowgate.identity.directory_schema import DirectoryError, explained, open_directory
 from rowgate.identity.people import (
+    MAX_MEMBERS,
     PRECEDENCE,
     Change,
     ChangeKind,
@@ -30,9 +31,10 @@ from rowgate.identity.people import (
     NameKind,
     Person,
     PersonDraft,
+    UnfitError,
     exact,
-    folded,
 )
+from rowgate.subject import folded
 
 # People of one directory; each takes about 2 KiB on disk.
 MAX_PEOPLE: Final = 1_000_000
@@ -43,7 +45,9 @@ MAX_REMEMBERED: Final = 100_000
 # Rows read at a time by those who look at everybody.
 BATCH: Final = 500
 
-_PERSON: Final = "id, user_name, external_id, emails, active, position, document, version, created, modified"
+_PERSON: Final = (
+    "id, user_name, external_id, emails, active, position, document, version, created, modified, says_active"
+)
 _GROUP: Final = "id, display_name, external_id, document, version, created, modified"
 _Result = TypeVar("_Result")
 
@@ -177,7 +181,7 @@ class Directory:
             yield from map(_person, rows)
             if len(rows) < BATCH:
                 return
-            after = rows[BATCH - 1][10]
+            after = rows[BATCH - 1][11]
 
     def groups_of(self, id_: str) -> tuple[tuple[str, str], ...]:
         """Return id and display name of the groups that a person or group is directly in; raises DirectoryError."""
@@ -207,7 +211,7 @@ class Directory:
     def _add_person(self, said: PersonDraft) -> Person:
         self._make_room("directory_person", MAX_PEOPLE, "people")
         now = self._clock.wall()
-        person = Person(self._new_id(), said, 1, now, now)
+        person = Person(self._new_id(), said, said.active is not False, 1, now, now)
         former = self._active_among(_spelled(said))
         self._write_person(person)
         self._note_names(person, _spelled(said), former)
@@ -216,11 +220,12 @@ class Directory:
     def _replace_person(self, id_: str, said: PersonDraft, expected_version: int | None) -> Person:
         former = self.person(id_)
         _check_version(former.version, expected_version)
-        person = Person(id_, said, former.version + 1, former.created, self._clock.wall())
+        active = former.active if said.active is None else said.active
+        person = Person(id_, said, active, former.version + 1, former.created, self._clock.wall())
         names = _spelled(former.said, said)
-        active = self._active_among(names)
+        before = self._active_among(names)
         self._write_person(person)
-        self._note_names(person, names, active)
+        self._note_names(person, names, before)
         if former.said.position != said.position:
             self._note_moves([id_])
         return person
@@ -239,22 +244,23 @@ class Directory:
         said = person.said
         try:
             self._execute(
-                f"INSERT INTO directory_person ({_PERSON}, user_name_key) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+                f"INSERT INTO directory_person ({_PERSON}, user_name_key) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
                 "ON CONFLICT (id) DO UPDATE SET user_name = excluded.user_name, external_id = excluded.external_id, "
                 "emails = excluded.emails, active = excluded.active, position = excluded.position, "
                 "document = excluded.document, version = excluded.version, modified = excluded.modified, "
-                "user_name_key = excluded.user_name_key",
+                "says_active = excluded.says_active, user_name_key = excluded.user_name_key",
                 (
                     person.id,
                     said.user_name,
                     said.external_id,
                     json.dumps(said.emails),
-                    said.active,
+                    person.active,
                     said.position,
                     said.document,
                     person.version,
                     person.created,
                     person.modified,
+                    said.active is not None,
                     folded(said.user_name),
                 ),
             )
@@ -266,12 +272,17 @@ class Directory:
 
     # Groups
 
-    def group(self, id_: str) -> Group:
-        """Return the group of this id with all its members; raises NotFoundError, DirectoryError."""
+    def group(self, id_: str, *, members: bool = True) -> Group:
+        """Return the group of this id, with all its members or none; raises NotFoundError, DirectoryError."""
         row = self._read(f"SELECT {_GROUP} FROM directory_group WHERE id = ?", (id_,)).fetchone()
         if row is None:
             raise NotFoundError("no group has this id")
-        return self._group(row)
+        return self._group(row, members=members)
+
+    def member_count(self, id_: str) -> int:
+        """Return how many members a group has, 0 if there is none of this id; raises DirectoryError."""
+        (count,) = self._read("SELECT count(*) FROM directory_member WHERE group_id = ?", (id_,)).fetchone()
+        return int(count)
 
     def groups(self, start: int, count: int) -> Page:
         """Return ``count`` groups from place ``start`` (from 0) on, the longest known first; raises DirectoryError."""
@@ -292,7 +303,7 @@ class Directory:
         while True:
             query = f"SELECT {_GROUP}, rowid FROM directory_group WHERE rowid > ? ORDER BY rowid LIMIT {BATCH}"
             rows = self._read(query, (after,)).fetchall()
-            yield from map(self._group, rows)
+            yield from (self._group(row) for row in rows)
             if len(rows) < BATCH:
                 return
             after = rows[BATCH - 1][7]
@@ -306,6 +317,13 @@ class Directory:
         """Say something else of a group; raises UnfitError, NotFoundError, ChangedError, DirectoryError."""
         said.check()
         return self._transact(lambda: self._replace_group(id_, said, expected_version))
+
+    def change_members(self, id_: str, new: Collection[Member], gone: Collection[str], expected_version: int) -> Group:
+        """Add members to a group and take others (by id) out, whatever its size; return it without its members.
+
+        Who is in already, or out, stays so. Raises UnfitError, NotFoundError, ChangedError, DirectoryError.
+        """
+        return self._transact(lambda: self._change_members(id_, new, gone, expected_version))
 
     def remove_group(self, id_: str, expected_version: int | None = None) -> None:
         """Forget a group; raises NotFoundError, ChangedError, DirectoryError."""
@@ -324,6 +342,29 @@ class Directory:
         group = Group(id_, said, former.version + 1, former.created, self._clock.wall())
         self._write_group(group, former.said.members)
         return group
+
+    def _change_members(self, id_: str, new: Collection[Member], gone: Collection[str], expected_version: int) -> Group:
+        former = self.group(id_, members=False)
+        _check_version(former.version, expected_version)
+        concerned = {*gone, *(member.id for member in new)}
+        here = {member.id: member for each in concerned for member in self._member(id_, each)}
+        leaving = {here[each] for each in gone if each in here}
+        coming = {member for member in new if here.get(member.id) != member}
+        if not leaving and not coming:
+            return former
+        GroupDraft(former.said.display_name, None, frozenset(coming), "").check()
+        self._change(id_, coming, leaving)
+        if self.member_count(id_) > MAX_MEMBERS:
+            raise UnfitError(f"{self.member_count(id_)} members: expected at most {MAX_MEMBERS} in one group")
+        self._execute(
+            "UPDATE directory_group SET version = version + 1, modified = ? WHERE id = ?", (self._clock.wall(), id_)
+        )
+        return self.group(id_, members=False)
+
+    def _member(self, group: str, id_: str) -> Iterator[Member]:
+        query = "SELECT member, is_group, display FROM directory_member WHERE group_id = ? AND member = ?"
+        for member, is_group, display in self._read(query, (group, id_)):
+            yield Member(member, bool(is_group), display)
 
     def _remove_group(self, id_: str, expected_version: int | None) -> None:
         former = self.group(id_)
@@ -353,11 +394,20 @@ class Directory:
                 None if said.external_id is None else exact(said.external_id),
             ),
         )
-        gone, new = former - said.members, said.members - former
-        delete, insert = "DELETE FROM directory_member WHERE group_id = ? AND member = ?", _INSERT_MEMBER
-        self._connection.executemany(delete, [(group.id, member.id) for member in gone])
-        self._connection.executemany(insert, [(group.id, member.id, member.is_group) for member in new])
-        self._note_moves(self._people_under(gone | new))
+        shown = {member: member.display for member in former}
+        renamed = {member for member in said.members if member in shown and shown[member] != member.display}
+        self._write_members(group.id, renamed)
+        self._change(group.id, said.members - former, former - said.members)
+
+    def _change(self, id_: str, new: Collection[Member], gone: Collection[Member]) -> None:
+        delete = "DELETE FROM directory_member WHERE group_id = ? AND member = ?"
+        self._connection.executemany(delete, [(id_, member.id) for member in gone])
+        self._write_members(id_, new)
+        self._note_moves(self._people_under({*gone, *new}))
+
+    def _write_members(self, id_: str, members: Collection[Member]) -> None:
+        rows = [(id_, member.id, member.is_group, member.display) for member in members]
+        self._connection.executemany(_WRITE_MEMBER, rows)
 
     def _leave_groups(self, id_: str) -> None:
         """Take a person or group that is no more out of every group it was in."""
@@ -427,12 +477,12 @@ class Directory:
 
     # The file
 
-    def _group(self, row: tuple[str, str, str | None, str, int, float, float]) -> Group:
+    def _group(self, row: tuple[Any, ...], *, members: bool = True) -> Group:
         id_, display_name, external_id, document, version, created, modified = row[:7]
-        members = self._read("SELECT member, is_group FROM directory_member WHERE group_id = ?", (id_,))
-        said = GroupDraft(
-            display_name, external_id, frozenset(Member(each, bool(is_group)) for each, is_group in members), document
-        )
+        query = "SELECT member, is_group, display FROM directory_member WHERE group_id = ?"
+        rows = self._read(query, (id_,)).fetchall() if members else []
+        all_members = frozenset(Member(each, bool(is_group), display) for each, is_group, display in rows)
+        said = GroupDraft(display_name, external_id, all_members, document)
         return Group(id_, said, version, created, modified)
 
     def _page(self, table: str, start: int, count: int) -> Page:
@@ -468,7 +518,10 @@ class Directory:
         return result
 
 
-_INSERT_MEMBER: Final = "INSERT INTO directory_member VALUES (?, ?, ?) ON CONFLICT (group_id, member) DO NOTHING"
+_WRITE_MEMBER: Final = (
+    "INSERT INTO directory_member VALUES (?, ?, ?, ?) "
+    "ON CONFLICT (group_id, member) DO UPDATE SET is_group = excluded.is_group, display = excluded.display"
+)
 
 
 def _key(kind: NameKind, name: str) -> str:
@@ -486,14 +539,9 @@ def _check_version(version: int, expected: int | None) -> None:
         raise ChangedError(f"this is version {version}, expected version {expected}: read it again")
 
 
-def _person(row: tuple[object, ...]) -> Person:
-    id_, user_name, external_id, emails, active, position, document, version, created, modified = row[:10]
+def _person(row: tuple[Any, ...]) -> Person:
+    id_, user_name, external_id, emails, active, position, document, version, created, modified, says_active = row[:11]
     said = PersonDraft(
-        str(user_name),
-        None if external_id is None else str(external_id),
-        tuple(json.loads(str(emails))),
-        bool(active),
-        str(position),
-        str(document),
+        user_name, external_id, tuple(json.loads(emails)), bool(active) if says_active else None, position, document
     )
-    return Person(str(id_), said, int(str(version)), float(str(created)), float(str(modified)))
+    return Person(id_, said, bool(active), version, created, modified)

@@ -18,7 +18,7 @@ CREATE TABLE directory_state (id INTEGER PRIMARY KEY CHECK (id = 1), version INT
     counter INTEGER NOT NULL);
 CREATE TABLE directory_person (id TEXT PRIMARY KEY, user_name_key TEXT NOT NULL UNIQUE, active INTEGER NOT NULL,
     user_name TEXT NOT NULL, external_id TEXT, emails TEXT NOT NULL, position TEXT NOT NULL, document TEXT NOT NULL,
-    version INTEGER NOT NULL, created REAL NOT NULL, modified REAL NOT NULL);
+    version INTEGER NOT NULL, created REAL NOT NULL, modified REAL NOT NULL, says_active INTEGER NOT NULL);
 CREATE TABLE directory_name (kind TEXT NOT NULL, key TEXT NOT NULL, person TEXT NOT NULL,
     PRIMARY KEY (kind, key, person)) WITHOUT ROWID;
 CREATE INDEX directory_name_person ON directory_name (person);
@@ -28,7 +28,7 @@ CREATE TABLE directory_group (id TEXT PRIMARY KEY, display_name_key TEXT NOT NUL
 CREATE INDEX directory_group_display_name ON directory_group (display_name_key);
 CREATE INDEX directory_group_external_id ON directory_group (external_id_key);
 CREATE TABLE directory_member (group_id TEXT NOT NULL, member TEXT NOT NULL, is_group INTEGER NOT NULL,
-    PRIMARY KEY (group_id, member)) WITHOUT ROWID;
+    display TEXT, PRIMARY KEY (group_id, member)) WITHOUT ROWID;
 CREATE INDEX directory_member_member ON directory_member (member);
 CREATE TABLE directory_change (number INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, person TEXT NOT NULL,
     user_name TEXT NOT NULL, names TEXT NOT NULL, at REAL NOT NULL);

@@ -1,13 +1,12 @@
 """What a revocation is, what it is compared by, and the index that says whether one covers somebody."""
 
-import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
 
 from rowgate.policy.snapshot import LOCAL_SOURCE, Address, Network, plain
-from rowgate.subject import Certificate, EndUser, IdentityKind, Subject
+from rowgate.subject import Certificate, EndUser, IdentityKind, Subject, folded
 
 MAX_VALUE: Final = 1024
 """Characters of what is revoked: names, key ids and token ids are far shorter."""
@@ -63,21 +62,10 @@ def canonical(kind: IdentityKind, value: str) -> str:
 
 
 def compared(kind: IdentityKind, value: str) -> str:
-    """Return what a canonical value is compared by.
-
-    People and certificates have e-mail addresses and host names, which are the same in capitals: a token that spells a
-    person who has left in another way must not let him in. All else is compared as it is.
-    """
+    """Return what a canonical value is compared by: people and certificates ``folded``, all else as it is."""
     if kind in (IdentityKind.END_USER, IdentityKind.CERTIFICATE):
         return folded(value)
     return value
-
-
-def folded(name: str) -> str:
-    """Return a name as it is whatever its case and its way to write accents (NFC before and after folding)."""
-    if name.isascii():
-        return name.lower()
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 class RevocationIndex:

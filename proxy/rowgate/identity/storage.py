@@ -43,8 +43,10 @@ def create(path: Path) -> None:
         os.close(descriptor)
 
 
-def connect(path: Path) -> sqlite3.Connection:
+def connect(path: Path, *, any_thread: bool = False) -> sqlite3.Connection:
     """Open the SQLite database at ``path``, creating it: many processes, each write durable before it returns.
+
+    With ``any_thread`` it need not be the same thread that uses it, though never two at once.
 
     WAL, so that a reader never waits for a writer, with ``synchronous=FULL``: a commit survives power loss
     (https://www.sqlite.org/pragma.html#pragma_synchronous). Raises IdentityStoreError.
@@ -52,7 +54,11 @@ def connect(path: Path) -> sqlite3.Connection:
     create(path)
     try:
         connection = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode=rw", BUSY_TIMEOUT_SECONDS, isolation_level=None, uri=True
+            f"{path.absolute().as_uri()}?mode=rw",
+            BUSY_TIMEOUT_SECONDS,
+            isolation_level=None,
+            check_same_thread=not any_thread,
+            uri=True,
         )
     except sqlite3.Error as error:
         raise explained(error, path) from error

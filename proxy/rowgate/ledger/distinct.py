@@ -9,6 +9,7 @@ Where nothing is enforced, a key that would have been refused passes and is not 
 is recorded is what enforcement would have, and a flood of invented keys costs no more than the limit.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from rowgate.ledger.interface import Admission, AdmitRequest
@@ -22,8 +23,8 @@ class Sightings(Protocol):
         """Return when the key was last seen, None when that is not known any more."""
         ...
 
-    def count(self, since: int) -> int:
-        """Return how many keys were last seen at a tick or after."""
+    def counts(self, lengths: Sequence[int], now: int) -> list[int]:
+        """Return how many keys were last seen within each length of time before now."""
         ...
 
     def nth(self, since: int, place: int) -> int:
@@ -34,12 +35,17 @@ class Sightings(Protocol):
         """Record a key as last seen at a tick."""
         ...
 
+    def settle(self, lengths: Sequence[int], now: int, counts: Sequence[int]) -> None:
+        """Take what ``counts`` would return from now on; called behind the last ``see``."""
+        ...
+
 
 def admit(sightings: Sightings, request: AdmitRequest, now: int) -> Admission:
     """Serve ``request`` at tick ``now``, recording the admitted keys."""
     windows = request.windows
     seen_at = now + to_ticks(request.life)
-    used = [sightings.count(now - window.length) for window in windows]
+    lengths = [window.length for window in windows]
+    used = sightings.counts(lengths, now)
     admitted = []
     is_watched = not any(window.enforced for window in windows)
     refused_by = exceeded = -1
@@ -59,6 +65,7 @@ def admit(sightings: Sightings, request: AdmitRequest, now: int) -> Admission:
         for place in new_in:
             used[place] += 1
         sightings.see(key, seen_at if last is None else max(last, seen_at))
+    sightings.settle(lengths, now, used)
     return Admission(
         admitted=tuple(admitted),
         retry_after=0.0 if all(admitted) else _retry_after(sightings, request, now, used),

@@ -2,6 +2,7 @@
 
 import heapq
 import itertools
+from bisect import bisect_left, insort
 from collections.abc import Sequence
 
 from rowgate.clock import Clock
@@ -117,33 +118,42 @@ class MemoryStore:
 
 
 class _Seen:
-    """When each key of one scope was last seen, the latest seen last."""
+    """When each key of one scope was last seen, the latest seen last; ``order`` has the ticks alone, sorted."""
 
-    __slots__ = ("longest", "ticks")
+    __slots__ = ("longest", "order", "ticks")
 
     def __init__(self) -> None:
         self.ticks: dict[bytes, int] = {}
+        self.order: list[int] = []
         self.longest = 0
 
     def last(self, key: bytes) -> int | None:
         """Return when the key was last seen."""
         return self.ticks.get(key)
 
-    def count(self, since: int) -> int:
-        """Return how many keys were last seen at a tick or after."""
-        return sum(1 for tick in self.ticks.values() if tick >= since)
+    def counts(self, lengths: Sequence[int], now: int) -> list[int]:
+        """Return how many keys were last seen within each length of time before now."""
+        return [len(self.order) - bisect_left(self.order, now - length) for length in lengths]
 
     def nth(self, since: int, place: int) -> int:
         """Return the ``place``-th tick since ``since``."""
-        return sorted(tick for tick in self.ticks.values() if tick >= since)[place]
+        return self.order[bisect_left(self.order, since) + place]
 
     def see(self, key: bytes, at: int) -> None:
         """Record a key as last seen at a tick."""
-        self.ticks.pop(key, None)
+        self._remove(key)
         self.ticks[key] = at
+        insort(self.order, at)
+
+    def settle(self, lengths: Sequence[int], now: int, counts: Sequence[int]) -> None:
+        """Nothing to do: the ticks are sorted."""
 
     def drop(self, before: int) -> None:
         """Forget the keys last seen before a tick, up to the first that was not."""
-        over = list(itertools.takewhile(lambda key: self.ticks[key] < before, self.ticks))
-        for key in over:
-            del self.ticks[key]
+        for key in list(itertools.takewhile(lambda key: self.ticks[key] < before, self.ticks)):
+            self._remove(key)
+
+    def _remove(self, key: bytes) -> None:
+        at = self.ticks.pop(key, None)
+        if at is not None:
+            del self.order[bisect_left(self.order, at)]

@@ -38,6 +38,11 @@ OPEN_PAUSE_MS = 10
 # ``scope`` is a rowid table: a new scope goes to its end and only the small index on the name is written at random.
 # WITHOUT ROWID whole states would move there (measured: three times as slow). No index on over_at, which would be
 # written with every lease: ``forget_expired`` looks at some rows at a time instead, in the order of their ids.
+# Apart, because a ledger written before there was such a table gets it when it is opened: nothing in it needs a count.
+_SEEN_COUNT = """
+CREATE TABLE IF NOT EXISTS seen_count (scope BLOB NOT NULL, length INTEGER NOT NULL, since INTEGER NOT NULL,
+    count INTEGER NOT NULL, PRIMARY KEY (scope, length)) WITHOUT ROWID"""
+
 _SCHEMA = f"""
 CREATE TABLE ledger_time (id INTEGER PRIMARY KEY CHECK (id = 1), mark INTEGER NOT NULL, boot TEXT NOT NULL,
     base INTEGER NOT NULL, byte_order TEXT NOT NULL);
@@ -46,6 +51,7 @@ CREATE TABLE seen (scope BLOB NOT NULL, key BLOB NOT NULL, at INTEGER NOT NULL, 
     PRIMARY KEY (scope, key)) WITHOUT ROWID;
 CREATE INDEX seen_at ON seen (scope, at);
 CREATE INDEX seen_over_at ON seen (over_at);
+{_SEEN_COUNT};
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 """
@@ -130,6 +136,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
                 connection.execute(statement)
         else:
             _check(connection, path, application, version)
+            connection.execute(_SEEN_COUNT)
         connection.execute("COMMIT")
     finally:
         if connection.in_transaction:

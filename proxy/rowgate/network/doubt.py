@@ -51,17 +51,20 @@ class Doubt:
         """How many origins are remembered."""
         return len(self._wrong)
 
-    async def judge(self, verify: Callable[[], bool], origin: str) -> bool:
-        """Return whether a signature is right, by calling ``verify`` when its turn has come. Raises CrowdedError."""
-        if self._pause(origin) > 0.0:
-            await self._wait(origin)
-        begun = self._clock.monotonic()
-        right = verify()
-        if not right:
-            self._charge(origin, self._clock.monotonic() - begun)
-        return right
+    def must_wait(self, origin: str) -> bool:
+        """Return whether it is not yet the turn of this origin."""
+        return self._left <= 0.0 and self._pause(origin) > 0.0
 
-    async def _wait(self, origin: str) -> None:
+    def charge(self, origin: str, seconds: float) -> None:
+        """Count a wrong signature, and the time that it took, against its origin."""
+        now = self._clock.monotonic()
+        cost = max(LEAST_COST, seconds)
+        self._wrong[origin] = (self._count(origin, now) + 1.0, now)
+        self._left -= cost
+        self.spent += cost
+
+    async def wait(self, origin: str) -> None:
+        """Wait for an origin's turn. Raises CrowdedError."""
         if self._waiting >= MAX_WAITING:
             raise CrowdedError
         self._waiting += 1
@@ -88,10 +91,3 @@ class Doubt:
         """Return an origin's wrong signatures that are not yet forgotten."""
         count, at = self._wrong.get(origin, (0.0, now))
         return max(0.0, count - (now - at) / FORGOTTEN_AFTER)
-
-    def _charge(self, origin: str, seconds: float) -> None:
-        now = self._clock.monotonic()
-        cost = max(LEAST_COST, seconds)
-        self._wrong[origin] = (self._count(origin, now) + 1.0, now)
-        self._left -= cost
-        self.spent += cost

@@ -26,6 +26,7 @@ from cachetools import LRUCache
 
 from rowgate.authentication.userlist import UserlistError, read_private
 from rowgate.clock import Clock
+from rowgate.identity.key_ages import KeyAgesError
 from rowgate.identity.keyset import MAX_KEY_SET, FirstSeen, KeySet, KeySetError, SigningKey, parse_key_set
 from rowgate.policy.snapshot import Introspection, Issuer
 
@@ -190,7 +191,8 @@ class IssuerKeys:
         report: Callable[[Notice], None],
     ) -> None:
         self.issuer = issuer
-        """As the policy in force has it; the owner sets another that has the same ``keys``."""
+        self.good_until = 0.0
+        """When the keys known now cease to count, if they are not seen again (monotonic clock)."""
         self._documents = documents
         self._clock = clock
         self._report = report
@@ -204,14 +206,15 @@ class IssuerKeys:
         self._failed = False
 
     @property
-    def good_until(self) -> float:
-        """When the keys known now cease to count, if they are not seen again (monotonic clock)."""
-        return 0.0 if self._seen is None else self._seen + KEYS_COUNT_SECONDS + self.issuer.grace
-
-    @property
     def ids(self) -> tuple[str, ...]:
         """The ids of the keys that the issuer publishes."""
         return self._set.ids
+
+    def adopt(self, issuer: Issuer) -> None:
+        """Take the issuer as another policy has it, with its keys in the same place."""
+        self.issuer = issuer
+        if self._seen is not None:
+            self.good_until = self._seen + KEYS_COUNT_SECONDS + issuer.grace
 
     def start(self) -> None:
         """Begin to look by a timer, at once, as a task of the running event loop."""
@@ -281,11 +284,12 @@ class IssuerKeys:
         begun = self._clock.monotonic()
         try:
             keys = parse_key_set(await self._read())
-        except (IssuerError, KeySetError) as problem:
+            change = self._set.replace(keys, self._clock.wall())
+        except (IssuerError, KeySetError, KeyAgesError) as problem:
             self._fail(str(problem))
             return
         self._seen = begun
-        change = self._set.replace(keys, self._clock.wall())
+        self.good_until = begun + KEYS_COUNT_SECONDS + self.issuer.grace
         if self._failed:
             self._failed = False
             self._report(IssuerRecovered(self.issuer.name, "keys"))

@@ -26,11 +26,10 @@ from rowgate.identity.token import (
 )
 from rowgate.network.doubt import CrowdedError, Doubt
 from rowgate.network.issuers import Documents, Introspector, IssuerError, IssuerKeys, KeysChanged, Notice
+from rowgate.network.known_tokens import KnownToken, KnownTokens
 from rowgate.policy.snapshot import Issuer
 from rowgate.subject import EndUser
 
-# Verified tokens kept, some 700 bytes each: the tokens of as many sessions at once, whose next look-up costs 2 µs.
-MAX_KNOWN: Final = 16_384
 # Tokens with a wrong signature kept, some 250 bytes each: whoever sends one again pays for no other verification.
 MAX_WRONG: Final = 8_192
 # How often a verification starts again when a revocation or a policy has come in between: the second time it need not
@@ -65,18 +64,6 @@ class _Source(NamedTuple):
     introspector: Introspector | None
 
 
-class _Known(NamedTuple):
-    """A token that has been verified."""
-
-    end_user: EndUser
-    generation: int
-    ends: float
-    """Time of day at which the token or its key comes to its end (seconds since the epoch)."""
-    until: float
-    """When its issuer has to be asked again (monotonic clock)."""
-    keys: IssuerKeys
-
-
 class Verifier:
     """Verifies tokens, and knows those it has verified. ``start`` it in a running event loop, and ``close`` it there.
 
@@ -98,7 +85,7 @@ class Verifier:
         self._doubt = Doubt(clock) if doubt is None else doubt
         self._parser = TokenParser()
         self._sources: dict[str, _Source] = {}
-        self._known: LRUCache[bytes, _Known] = LRUCache(MAX_KNOWN)
+        self._known = KnownTokens(clock)
         # With the key that they are not signed with: another key of the same id is another question.
         self._wrong: LRUCache[bytes, SigningKey] = LRUCache(MAX_WRONG)
         self._generation = 0
@@ -144,7 +131,7 @@ class Verifier:
         """Return whom a token is about if it has been verified and that still counts; None: ``verify`` it."""
         if len(token) > MAX_TOKEN or not token.isascii():
             return None
-        return self._recall(hashlib.sha256(token.encode("ascii")).digest())
+        return self._known.recall(hashlib.sha256(token.encode("ascii")).digest())
 
     async def verify(self, token: str, origin: str = "") -> EndUser:
         """Return whom a token is about, once all is verified; ask again from ``EndUser.expires`` on.
@@ -155,54 +142,58 @@ class Verifier:
             TokenRefusedError: the token does not count, or nobody can say at the moment.
 
         """
+        end_user = self.known(token)
+        if end_user is not None:
+            return end_user
         unverified = self._parser.parse(token)
         digest = hashlib.sha256(token.encode("ascii")).digest()
         for _ in range(MAX_ATTEMPTS):
-            end_user = self._recall(digest)
-            if end_user is not None:
-                return end_user
             generation = self._generation
-            verified = await self._verify(token, digest, unverified, origin)
+            try:
+                verified = await self._verify(token, digest, unverified, origin)
+            except TokenRefusedError:
+                raise
+            except Exception as problem:  # who was asked could not say: that lets nobody in
+                why = f"it cannot be verified: {type(problem).__name__}"
+                raise TokenRefusedError(f"iss {shown(unverified.issuer)}: {why}", TRY_AGAIN) from problem
             if generation == self._generation:
-                self._known[digest] = verified
+                self._known.keep(digest, verified)
                 return verified.end_user
         raise TokenRefusedError("revocations or policies changed all the while it was being verified", TRY_AGAIN)
 
-    def _recall(self, digest: bytes) -> EndUser | None:
-        known = self._known.get(digest)
-        if known is None or known.ends <= self._clock.wall():
-            return None
-        now = self._clock.monotonic()
-        return known.end_user if now < known.until and now < known.keys.good_until else None
+    async def _verify(self, token: str, digest: bytes, unverified: Unverified, origin: str) -> KnownToken:
+        """Return what is known of a token when all questions have been answered well. Raises TokenRefusedError.
 
-    async def _verify(self, token: str, digest: bytes, unverified: Unverified, origin: str) -> _Known:
-        """Return what is known of a token when all questions have been answered well. Raises TokenRefusedError."""
-        generation = self._generation
+        It waits for nobody who need not be asked: most tokens are judged in one go.
+        """
         source = self._sources.get(unverified.issuer)
         if source is None:
             raise TokenRefusedError(f"no issuer of the policy has the iss {shown(unverified.issuer)}")
         issuer = source.issuer
         now = self._clock.wall()
-        key_id = unverified.header.key
-        if unverified.header.algorithm not in issuer.algorithms:
-            raise _refused(issuer, f"signed with {unverified.header.algorithm}, which the policy does not list")
+        algorithm, key_id = unverified.header
+        if algorithm not in issuer.algorithms:
+            raise _refused(issuer, f"signed with {algorithm}, which the policy does not list")
         end_user = judge_claims(unverified, issuer, key_id or "", now)  # before anybody is asked anything
-        key = await self._key(source, unverified)
+        key = source.keys.known(key_id) or await self._key(source, unverified)
         if key_id is None:
             end_user = replace(end_user, key=key.public.id)
-        ends = self._judge_key(issuer, key, end_user, now)
-        await self._judge_signature(issuer, key, digest, unverified, origin)
-        until = await self._judge_issuance(source, token, digest, unverified, end_user)
-        self._judge_person(issuer, end_user)
-        if self._asked("revocations", issuer, lambda: self._ask.revoked(end_user)):
-            raise _refused(issuer, f"{end_user.name}, or the token or its key, is revoked", claimed=end_user)
-        return _Known(end_user, generation, ends, until, source.keys)
+        ends = self._judge_key(issuer, key, algorithm, end_user, now)
+        if self._doubt.must_wait(origin):
+            await self._wait(origin)
+        self._judge_signature(issuer, key, digest, unverified, origin)
+        self._judge_issued(issuer, unverified, end_user)
+        until = FOREVER
+        if source.introspector is not None:
+            until = await self._introspect(issuer, source.introspector, token, digest, end_user)
+        if self._ask.revoked(end_user):
+            what = f"of {end_user.name}, and it, its key, its issuer or its end user is revoked"
+            raise _refused(issuer, what, claimed=end_user)
+        return KnownToken(end_user, ends, until, source.keys)
 
     async def _key(self, source: _Source, unverified: Unverified) -> SigningKey:
-        """Return the key that a token names, one of its issuer's that can sign as the token says."""
-        key_id, algorithm = unverified.header.key, unverified.header.algorithm
-        if key_id in source.issuer.revoked_keys:
-            raise _refused(source.issuer, f"signed with key {shown(key_id)}, which the policy revokes")
+        """Return the key that a token names, once its issuer has been asked."""
+        key_id = unverified.header.key
         try:
             key = await source.keys.find(key_id)
         except IssuerError as problem:
@@ -211,10 +202,6 @@ class Verifier:
             self._judge_withdrawn(source, unverified)
             what = "no kid, and the issuer has several keys" if key_id is None else f"an unknown key, {shown(key_id)}"
             raise _refused(source.issuer, f"signed with {what}")
-        if key.public.id in source.issuer.revoked_keys:
-            raise _refused(source.issuer, f"signed with key {shown(key.public.id)}, which the policy revokes")
-        if algorithm not in key.public.algorithms:
-            raise _refused(source.issuer, f"signed with {algorithm}, which key {shown(key.public.id)} is not for")
         return key
 
     def _judge_withdrawn(self, source: _Source, unverified: Unverified) -> None:
@@ -226,82 +213,70 @@ class Verifier:
         end_user = judge_claims(unverified, issuer, key.public.id, self._clock.wall())
         later = unverified.claims["iat"] > key.withdrawn + issuer.skew
         if later and _is_signed(key, unverified):
-            raise _refused(
-                issuer,
-                f"signed with key {shown(key.public.id)} after that was withdrawn",
-                forged=True,
-                claimed=end_user,
-            )
+            raise _forged(issuer, f"signed with key {shown(key.public.id)} after that was withdrawn", end_user)
         raise _refused(issuer, f"signed with key {shown(key.public.id)}, which the issuer has withdrawn")
 
-    def _judge_key(self, issuer: Issuer, key: SigningKey, end_user: EndUser, now: float) -> float:
+    def _judge_key(self, issuer: Issuer, key: SigningKey, algorithm: str, end_user: EndUser, now: float) -> float:
         """Return when the token comes to its end, or its key does."""
+        public = key.public
+        if public.id in issuer.revoked_keys:
+            raise _refused(issuer, f"signed with key {shown(public.id)}, which the policy revokes")
+        if algorithm not in public.algorithms:
+            raise _refused(issuer, f"signed with {algorithm}, which key {shown(public.id)} is not for")
         if issuer.max_key_age is None:
             return end_user.expires
         ends = key.first_seen + issuer.max_key_age
         if ends <= now:
-            raise _refused(
-                issuer, f"signed with key {shown(key.public.id)}, older than max_key_age ({issuer.max_key_age:g} s)"
-            )
+            age = f"older than max_key_age ({issuer.max_key_age:g} s)"
+            raise _refused(issuer, f"signed with key {shown(public.id)}, {age}")
         return min(ends, end_user.expires)
 
-    async def _judge_signature(
-        self, issuer: Issuer, key: SigningKey, digest: bytes, unverified: Unverified, origin: str
-    ) -> None:
-        wrong = _refused(issuer, f"not signed with key {shown(key.public.id)}, which it names")
-        if self._wrong.get(digest) is key:
-            raise wrong
+    async def _wait(self, origin: str) -> None:
         try:
-            right = await self._doubt.judge(lambda: _is_signed(key, unverified), origin)
+            await self._doubt.wait(origin)
         except CrowdedError:
             raise TokenRefusedError("too many tokens with wrong signatures: this one has to wait", TRY_AGAIN) from None
-        if not right:
-            self._wrong[digest] = key
-            raise wrong
 
-    async def _judge_issuance(
-        self, source: _Source, token: str, digest: bytes, unverified: Unverified, end_user: EndUser
-    ) -> float:
-        """Return until when (monotonic clock) the token counts as issued; raise where it never was, or no more is."""
-        issuer = source.issuer
+    def _judge_signature(
+        self, issuer: Issuer, key: SigningKey, digest: bytes, unverified: Unverified, origin: str
+    ) -> None:
+        if self._wrong.get(digest) is not key:
+            begun = self._clock.monotonic()
+            if _is_signed(key, unverified):
+                return
+            self._doubt.charge(origin, self._clock.monotonic() - begun)
+            self._wrong[digest] = key
+        raise _refused(issuer, f"not signed with key {shown(key.public.id)}, which it names")
+
+    def _judge_issued(self, issuer: Issuer, unverified: Unverified, end_user: EndUser) -> None:
+        """Raise where the token was never issued, by our own record, or is about nobody we know."""
         if issuer.recorded:
             if unverified.claims.get("jti") is None:
-                raise _refused(issuer, "without a jti, which all issued tokens have", forged=True, claimed=end_user)
-            record = self._ask.issued
-            if not self._asked("the issuance record", issuer, lambda: record(issuer.name, end_user.token)):
-                raise _refused(issuer, "well signed and never issued (record)", forged=True, claimed=end_user)
-        if source.introspector is None:
-            return FOREVER
+                raise _forged(issuer, "without a jti, which all issued tokens have", end_user)
+            if not self._ask.issued(issuer.name, end_user.token):
+                raise _forged(issuer, "well signed and never issued (record)", end_user)
+        if issuer.directory and not self._ask.known_person(end_user.name):
+            raise _forged(issuer, f"well signed for {end_user.name}, unknown or not active", end_user)
+
+    async def _introspect(
+        self, issuer: Issuer, introspector: Introspector, token: str, digest: bytes, end_user: EndUser
+    ) -> float:
+        """Return until when (monotonic clock) the issuer's word for the token counts; raise where it does not stand."""
         try:
-            answer = await source.introspector.ask(token, digest)
+            answer = await introspector.ask(token, digest)
         except IssuerError as problem:
             raise TokenRefusedError(f"issuer {issuer.name} {problem}", TRY_AGAIN, claimed=end_user) from None
         if answer.active:
             return answer.until
         if answer.seen_active:
             raise _refused(issuer, "no longer active (introspection)", claimed=end_user)
-        raise _refused(issuer, "well signed and not one of the issuer's (introspection)", forged=True, claimed=end_user)
-
-    def _judge_person(self, issuer: Issuer, end_user: EndUser) -> None:
-        if not issuer.directory:
-            return
-        if not self._asked("the directory", issuer, lambda: self._ask.known_person(end_user.name)):
-            raise _refused(
-                issuer, f"well signed for {end_user.name}, unknown or not active", forged=True, claimed=end_user
-            )
-
-    def _asked(self, who: str, issuer: Issuer, question: Callable[[], bool]) -> bool:
-        try:
-            return question()
-        except Exception as problem:  # whoever cannot say does not let anybody in
-            kind = type(problem).__name__
-            raise TokenRefusedError(f"issuer {issuer.name}: {who} cannot be asked ({kind})", TRY_AGAIN) from problem
+        raise _forged(issuer, "well signed and not one of the issuer's (introspection)", end_user)
 
     def _source(self, issuer: Issuer, former: _Source | None) -> _Source:
         """Return how to ask an issuer: as before, where its addresses are the same."""
         if former is not None and former.issuer.keys == issuer.keys:
             keys = former.keys
-            keys.issuer = issuer
+            keys.adopt(issuer)
         else:
             ask = self._ask
             keys = IssuerKeys(issuer, self._documents, self._clock, ask.first_seen, self._noticed)
@@ -337,5 +312,9 @@ def _is_signed(key: SigningKey, token: Unverified) -> bool:
     return algorithm in key.public.algorithms and key.public.verifies(algorithm, token.signed, token.signature)
 
 
-def _refused(issuer: Issuer, what: str, *, forged: bool = False, claimed: EndUser | None = None) -> TokenRefusedError:
-    return TokenRefusedError(f"issuer {issuer.name}: the token is {what}", forged=forged, claimed=claimed)
+def _refused(issuer: Issuer, what: str, *, claimed: EndUser | None = None) -> TokenRefusedError:
+    return TokenRefusedError(f"issuer {issuer.name}: the token is {what}", claimed=claimed)
+
+
+def _forged(issuer: Issuer, what: str, end_user: EndUser) -> TokenRefusedError:
+    return TokenRefusedError(f"issuer {issuer.name}: the token is {what}", forged=True, claimed=end_user)

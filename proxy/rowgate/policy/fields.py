@@ -197,9 +197,10 @@ def _overdue(value: object) -> str:
 
 
 def _issued(value: object) -> str:
-    if not isinstance(value, str):
-        raise Unfit(EXPECTED_ISSUED)
-    return _choose(value, ("record", "unchecked"))
+    words = ("record", "unchecked")
+    if not isinstance(value, str) or value not in words:
+        raise Unfit(EXPECTED_ISSUED, did_you_mean(value, words) if isinstance(value, str) else None)
+    return value
 
 
 def _closed(value: object) -> str:

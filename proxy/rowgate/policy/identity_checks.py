@@ -57,7 +57,7 @@ def _clients(draft: Draft) -> Iterator[Fault]:
             yield from unknown(draft, (*path, "issuers", index), name, "issuers", "issuer")
         yield from repeated((*path, "issuers"), client.issuers or ())
         yield from repeated((*path, "country"), client.country or ())
-        if client.end_user is not None and not draft.issuers and "issuers" not in draft.sections:
+        if client.end_user is not None and "issuers" in draft.empty:
             yield Fault(
                 (*path, "end_user"),
                 "token, with no issuer of tokens",
@@ -66,12 +66,12 @@ def _clients(draft: Draft) -> Iterator[Fault]:
             )
         if "auth" not in part.healed:
             yield from _auth(path, client, draft)
-        if client.end_user is None and "end_user" not in part.healed:
+        if part.lacks("end_user"):
             yield from _pointless(path, client)
 
 
 def _auth(path: Path, client: ClientModel, draft: Draft) -> Iterator[Fault]:
-    if client.auth == "oauth" and not draft.issuers and "issuers" not in draft.sections:
+    if client.auth == "oauth" and "issuers" in draft.empty:
         yield Fault(
             (*path, "auth"), "oauth, with no issuer of tokens", "an issuer under `issuers`", "nobody could log in"
         )
@@ -114,9 +114,7 @@ def _lacking(draft: Draft, path: Path, limit: LimitModel, what: str, key: str) -
     lacking = [
         f"of {shown(part.model.name)}"
         for part in draft.clients
-        if (limit.clients is None or part.model.name in limit.clients)
-        and getattr(part.model, key) is None
-        and not part.healed & {key, "name"}
+        if (limit.clients is None or part.model.name in limit.clients) and part.lacks(key) and "name" not in part.healed
     ]
     if limit.clients is None and draft.unmatched_clients == "admit":
         lacking.append("that unmatched_clients admits")
@@ -174,7 +172,7 @@ def _exempted(draft: Draft) -> Iterator[Fault]:
 def _unknown_signer(draft: Draft, path: Path, signing_key: str) -> Iterator[Fault]:
     issuer, _, _ = signing_key.partition("/")
     for fault in unknown(draft, path, issuer, "issuers", "issuer"):
-        yield Fault(path, shown(signing_key), f"a key of an issuer of this policy: {fault.expected}", fault.hint)
+        yield Fault(path, shown(signing_key), "a key of an issuer of this policy", fault.hint)
 
 
 def _custody(draft: Draft) -> Iterator[Fault]:
@@ -182,7 +180,7 @@ def _custody(draft: Draft) -> Iterator[Fault]:
     for part in draft.custody:
         path, model = part.path, part.model
         named = [(key, getattr(model, key)) for key in CREDENTIALS if getattr(model, key) is not None]
-        if len(named) > 1 or not (named or part.healed):
+        if len(named) > 1 or all(map(part.lacks, CREDENTIALS)):
             found = f"{words(key for key, _ in named)} at once" if named else f"none of {', '.join(CREDENTIALS)}"
             yield Fault(path, found, f"exactly one of {listed(CREDENTIALS)}", "each credential has custody of its own")
         for credential in named:

@@ -16,7 +16,8 @@ def unknown(draft: Draft, path: Path, name: str, section: str, noun: str) -> Ite
     if name not in known and name not in draft.nearly_names[section]:
         expected = f"the name of {'an' if noun[0] in 'aei' else 'a'} {noun} of this policy"
         there = f"there are: {listed(known[:MAX_LISTED])}" if known else f"there is no {noun}"
-        yield Fault(path, shown(name), expected, did_you_mean(name, known) or there)
+        meant = did_you_mean(name, [*known, *sorted(draft.nearly_names[section])])
+        yield Fault(path, shown(name), expected, meant or there)
 
 
 def repeated(path: Path, values: Iterable[str]) -> Iterator[Fault]:

@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_net
 from typing import Final, Literal, Self
 
 from rowgate.policy.hours import Hours
-from rowgate.subject import IdentityKind
+from rowgate.subject import IdentityKind, folded
 
 Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
@@ -399,8 +399,13 @@ def _within(networks: tuple[Network, ...], source: Address) -> bool:
     return any(address in network for network in networks)
 
 
+_FOLDED: Final = frozenset({Dimension.END_USER, Dimension.CERTIFICATE})
+
+
 def _same(dimension: Dimension, wanted: str, value: str | None) -> bool:
-    """Return whether a scope's value is what an exemption names; a source may be anything inside its network."""
+    """Return whether a scope's value is what an exemption names: a person in any spelling, a source in its network."""
+    if value is not None and dimension in _FOLDED:
+        return folded(value) == folded(wanted)
     if value is None or dimension is not Dimension.SOURCE or LOCAL_SOURCE in {wanted, value}:
         return value == wanted
     outer, inner = ip_network(wanted), ip_network(value)

@@ -93,13 +93,18 @@ class Part(Generic[M]):
     model: M
     healed: frozenset[str] = frozenset()
 
+    def lacks(self, key: str) -> bool:
+        """Return whether a key was left out, and not written wrongly: a key of an unknown name may be meant for it."""
+        known = {field.alias or name for name, field in type(self.model).model_fields.items()}
+        return getattr(self.model, key) is None and key not in self.healed and self.healed <= known
+
 
 @dataclass(frozen=True, slots=True)
 class Draft:
     """A policy as far as it was understood, for the checks between its parts."""
 
-    sections: frozenset[str]
-    """Keys that were written, whatever they hold."""
+    empty: frozenset[str]
+    """Sections of named rules that were left out, or hold nothing."""
     unmatched_clients: str
     clients: tuple[Part[ClientModel], ...]
     limits: tuple[Part[LimitModel], ...]
@@ -126,7 +131,7 @@ def draft(data: dict[str, Any]) -> Draft:
     """Return what can be understood of a policy's plain values, whatever is wrong with some of them."""
     unmatched = data.get("unmatched_clients", "refuse")
     return Draft(
-        sections=frozenset(data),
+        empty=frozenset(section for section in _NAMED if data.get(section, ()) in ((), {})),
         unmatched_clients=unmatched if isinstance(unmatched, str) else "",
         clients=_rules(data, "clients", ClientModel),
         limits=_rules(data, "limits", LimitModel),

@@ -2,19 +2,17 @@
 
 from collections.abc import Iterator
 
-from rowgate.doctor.facts import Server, Setup
+from rowgate.doctor.facts import Server, Setup, is_near
 from rowgate.doctor.finding import Finding, Grade, Remedy
 from rowgate.doctor.hba import live_rules, mended
 from rowgate.network.address import SslMode
-
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def judge_server(server: Server, setup: Setup) -> Iterator[Finding]:
     """Find a server that speaks plain text to the network."""
     del setup
     heard = [each.strip() for each in server.setting("listen_addresses").split(",") if each.strip()]
-    if server.setting("ssl") != "on" and not _LOOPBACK.issuperset(heard):
+    if server.setting("ssl") != "on" and not all(map(is_near, heard)):
         yield Finding(
             Grade.HOLE,
             f"ssl is off, and the server listens on {', '.join(heard)}",
@@ -49,7 +47,7 @@ def judge_upstream(setup: Setup) -> Iterator[Finding]:
         return
     upstreams = dict.fromkeys([settings.upstream, *(route.upstream for route in settings.databases.values())])
     for upstream in upstreams:
-        far = [str(each) for each in upstream.addresses if not each.path and each.host not in _LOOPBACK]
+        far = [str(each) for each in upstream.addresses if not each.path and not is_near(each.host)]
         if far and upstream.tls.mode is not SslMode.VERIFY_FULL:
             yield Finding(
                 Grade.WARNING,

@@ -117,10 +117,11 @@ def judge_replication(server: Server, setup: Setup) -> Iterator[Finding]:
             "who holds it gets every change past the proxy; one that is not in use fills the disk",
             Remedy("unless it is a standby's of yours", sql=(f"SELECT pg_drop_replication_slot('{name}');",)),
         )
-    for name in server.subscriptions:
+    for name, database in server.subscriptions:
         yield Finding(
             Grade.WARNING,
             f"subscription {name}",
             "the server connects elsewhere by it, with a password that it keeps",
             Remedy("unless it is meant", sql=(f"DROP SUBSCRIPTION {quoted(name)};",)),
+            database,
         )

@@ -4,13 +4,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Final
 
-from rowgate.doctor.facts import Setup
+from rowgate.doctor.facts import Setup, is_near
 from rowgate.doctor.finding import Finding, Grade, Remedy, listed
 
 SOON: Final = 21 * 86_400.0
 """Seconds before a certificate's end from which on it is time."""
-
-_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def judge_certificate(setup: Setup) -> Iterator[Finding]:
@@ -38,7 +36,7 @@ def judge_certificate(setup: Setup) -> Iterator[Finding]:
 def judge_listening(setup: Setup) -> Iterator[Finding]:
     """Find a proxy that takes plain text from the network."""
     settings = setup.settings
-    if settings is None or settings.listen.path or settings.listen.host in _LOOPBACK:
+    if settings is None or settings.listen.path or is_near(settings.listen.host):
         return
     if settings.tls_certificate is None:
         yield Finding(

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from rowgate.doctor.facts import Server, Setup
-from rowgate.doctor.finding import Finding, Grade, Remedy
+from rowgate.doctor.facts import RoleSetting, Server, Setup
+from rowgate.doctor.finding import Finding, Grade, Remedy, quoted
 
 _WHY = "names, addresses and whatever else statements hold as literals lie in the server's log, for whoever reads logs"
 _OFF = {
@@ -24,11 +24,19 @@ def judge(server: Server, setup: Setup) -> Iterator[Finding]:
         if value != off:
             sql = (f"ALTER SYSTEM SET {name} = '{off}';", "SELECT pg_reload_conf();")
             yield Finding(Grade.WARNING, f"{name} is {value}", _WHY, Remedy("unless it is meant", sql=sql))
-    for whose, name, value in server.role_settings:
-        if name in _OFF and value != _OFF[name]:
+    for each in server.role_settings:
+        if each.name in _OFF and each.value != _OFF[each.name]:
+            whose = " in ".join(part for part in (each.role, each.database) if part)
             yield Finding(
                 Grade.WARNING,
-                f"{name} is {value} for {whose}",
+                f"{each.name} is {each.value} for {whose}",
                 _WHY,
-                Remedy(f"unless it is meant: ALTER ROLE (or DATABASE) {whose} RESET {name};"),
+                Remedy("unless it is meant", sql=(_reset(each),)),
             )
+
+
+def _reset(setting: RoleSetting) -> str:
+    if not setting.role:
+        return f"ALTER DATABASE {quoted(setting.database)} RESET {setting.name};"
+    place = f" IN DATABASE {quoted(setting.database)}" if setting.database else ""
+    return f"ALTER ROLE {quoted(setting.role)}{place} RESET {setting.name};"

@@ -3,12 +3,11 @@
 from collections.abc import Iterator
 from ipaddress import ip_network
 
-from rowgate.doctor.facts import Server, Sessions, Setup
+from rowgate.doctor.facts import Server, Sessions, Setup, is_near
 from rowgate.doctor.finding import Finding, Grade, Remedy, known
 from rowgate.doctor.hba import admits_others, live_rules, mended, proxies
 
 _AROUND = "whoever has a password of the server and comes from there reads what no policy sees"
-_LOCAL_ADDRESSES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def judge_lines(server: Server, setup: Setup) -> Iterator[Finding]:
@@ -22,7 +21,7 @@ def judge_lines(server: Server, setup: Setup) -> Iterator[Finding]:
 def judge_listening(server: Server, setup: Setup) -> Iterator[Finding]:
     """Find a server that listens to the network, though its proxies are on its own machine."""
     heard = [each.strip() for each in server.setting("listen_addresses").split(",") if each.strip()]
-    wide = [each for each in heard if each not in _LOCAL_ADDRESSES]
+    wide = [each for each in heard if not is_near(each)]
     if wide and server.is_local and not setup.proxies:
         yield Finding(
             Grade.WARNING,
@@ -64,4 +63,7 @@ def _session(each: Sessions, *, hole: bool) -> Finding:
 def _ended(each: Sessions) -> str:
     place = "client_addr IS NULL" if each.address is None else f"client_addr = '{each.address}'"
     user = each.user.replace("'", "''")
-    return f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{user}' AND {place};"
+    return (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        f"WHERE usename = '{user}' AND {place} AND pid <> pg_backend_pid();"
+    )
