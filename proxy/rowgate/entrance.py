@@ -572,7 +572,7 @@ def _logins(settings: Settings) -> Mapping[str, Proven]:
         if route.password_file is not None:
             password = read_private(route.password_file).rstrip("\n")
             if not password or "\n" in password:
-                raise ValueError(f"{route.password_file}: expected one line, the password of {route.user!r}")
+                raise UserlistError(f"{route.password_file}: expected one line, the password of {route.user!r}")
             found[name] = Proven(keys=None, md5=None, password=password)
     return found
 

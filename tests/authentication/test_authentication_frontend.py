@@ -72,6 +72,13 @@ def test_a_stored_verifier_is_proved_by_scram_and_gives_the_clients_keys(method:
     assert final.startswith(struct.pack("!I", codes.SASL_FINAL) + b"v=")
 
 
+def test_a_certificate_has_proved_all_there_is_so_nothing_is_asked_or_taken() -> None:
+    client = exchange(None, Method.CERTIFICATE, encrypted=True)
+    assert (said(client), client.outcome) == ([], Proven())
+    client.feed(b"right\0")
+    assert isinstance(client.outcome, Failed)
+
+
 def test_a_library_that_checks_us_agrees() -> None:
     """The library scramp is the client: it verifies our signature too."""
     client = exchange(VERIFIER)

@@ -2,16 +2,26 @@
 
 import os
 import ssl
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from rowgate.network.address import SslMode
 from rowgate.network.tls import Tls
-from rowgate.network.tls_context import MAX_FILE, TlsFileError, certificate_binding, listener_context, server_context
+from rowgate.network.tls_context import (
+    MAX_FILE,
+    TlsFileError,
+    certificate_binding,
+    listener_context,
+    lists_until,
+    revocation_lists,
+    server_context,
+)
 from support.certificates import Authority, Identity
-from support.tls_ends import shake
+from support.tls_ends import fail, shake
 
 NOBODY = 65534
 
@@ -200,3 +210,69 @@ def test_keys_are_logged_nowhere(identity: Identity, tmp_path: Path, monkeypatch
     assert isinstance(connector, ssl.SSLContext)
     shake(Tls(connector, server_side=False), Tls(listener, server_side=True))
     assert not (tmp_path / "keys.log").exists()
+
+
+# Clients' certificates
+
+
+def ends(authority: Authority, client: Identity | None, *lists: Path) -> tuple[Tls, Tls]:
+    """Return a client and a listener that asks for a certificate and looks it up in lists."""
+    own = authority.server("localhost", name="listener")
+    revoked = [each for path in lists for each in revocation_lists(path, authority.root)]
+    listener = listener_context(own.certificate, own.key, client_ca=authority.root, revoked=revoked)
+    shown = {"certificate": client.certificate, "key": client.key} if client is not None else {}
+    visitor = server_context(SslMode.VERIFY_CA, root=authority.root, **shown)
+    assert visitor is not None
+    return Tls(visitor, server_side=False), Tls(listener, server_side=True)
+
+
+@pytest.mark.parametrize("encoding", [Encoding.PEM, Encoding.DER])
+def test_a_revoked_certificate_is_not_accepted(authority: Authority, encoding: Encoding) -> None:
+    kim, park = authority.client("kim"), authority.client("park")
+    revoked = authority.revoke(kim, encoding=encoding)
+    client, listener = ends(authority, park, revoked)
+    shake(client, listener)
+    assert listener.peer_certificate() == park.der
+    _, problem = fail(*ends(authority, kim, revoked))
+    assert "certificate revoked" in str(problem)
+
+
+def test_a_client_without_a_certificate_is_met_all_the_same(authority: Authority) -> None:
+    client, listener = ends(authority, None, authority.revoke())
+    shake(client, listener)
+    assert listener.peer_certificate() is None
+
+
+def test_a_list_that_has_expired_lets_no_certificate_through(authority: Authority) -> None:
+    path = authority.revoke(expired=True)
+    _, problem = fail(*ends(authority, authority.client("kim"), path))
+    assert "CRL has expired" in str(problem)
+    assert lists_until(revocation_lists(path, authority.root)) < time.time()
+
+
+def test_a_certificate_in_a_file_of_lists_vouches_for_nobody(tmp_path: Path, authority: Authority) -> None:
+    stranger = Authority(tmp_path / "stranger", "a stranger")
+    path = authority.revoke()
+    path.write_bytes(path.read_bytes() + stranger.root.read_bytes() + stranger.revoke().read_bytes())
+    _, problem = fail(*ends(authority, stranger.client("kim"), path))
+    assert problem is not None
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"no list", "no list of revoked certificates can be read in it"),
+        (b"-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n", "no list of revoked certificates can be read"),
+    ],
+)
+def test_lists_of_no_use(tmp_path: Path, authority: Authority, content: bytes, message: str) -> None:
+    path = tmp_path / "lists"
+    path.write_bytes(content)
+    with pytest.raises(TlsFileError, match=message):
+        revocation_lists(path, authority.root)
+
+
+def test_an_authority_needs_a_list_that_it_has_signed(tmp_path: Path, authority: Authority) -> None:
+    impostor = Authority(tmp_path / "impostor")  # of the same name, with another key
+    with pytest.raises(TlsFileError, match=r"no list that 'CN=rowgate test authority' of .* has signed"):
+        revocation_lists(impostor.revoke(), authority.root)

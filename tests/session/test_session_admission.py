@@ -4,6 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rowgate.authentication.frontend import ClientExchange, Discovery, Failed, Method, Presented, Proven
+from rowgate.authentication.scram import NONCE_LENGTH
+from rowgate.authentication.verifiers import MIN_KEY, Verifiers
 from rowgate.session.admission import MAX_RELAYED, Admission, Ends, LoginError
 from rowgate.wire.startup import StartupError
 from support import core_messages as m
@@ -51,6 +54,43 @@ def test_answers_that_no_server_takes_do_not_pile_up() -> None:
     with pytest.raises(StartupError, match="authentication messages"):
         admission.from_client(answers)
     assert sum(map(len, admission.to_server)) <= MAX_RELAYED
+
+
+def asking(method: Method) -> Admission:
+    exchange = ClientExchange(
+        method,
+        "kim",
+        None,
+        nonce=bytes(NONCE_LENGTH),
+        salt=b"salt",
+        verifiers=Verifiers(bytes(MIN_KEY)),
+        binding=None,
+        encrypted=True,
+        discovery=Discovery("https://sso.shop.example"),
+    )
+    return Admission(exchange, lambda process, key: key)
+
+
+def test_a_password_unasked_for_is_no_answer_to_the_server() -> None:
+    admission = asking(Method.CERTIFICATE)
+    admission.from_client(PASSWORD)
+    assert admission.outcome == Proven()
+    assert (admission.to_server, admission.rest_of_client()) == ([], PASSWORD)
+
+
+def test_what_comes_behind_a_token_waits_until_somebody_has_decided() -> None:
+    admission = asking(Method.OAUTH)
+    token = b"n,,\x01auth=Bearer eyJ.b.c\x01\x01"
+    first = m.message("p", b"OAUTHBEARER\0" + struct.pack("!I", len(token)) + token)
+    admission.from_client(first + m.message("p", b"\x01"))
+    assert admission.outcome == Presented("eyJ.b.c")
+    admission.to_client.clear()
+    admission.reject(Failed("expired"))
+    assert b"openid-configuration" in b"".join(admission.to_client)
+    admission.from_client(b"")
+    assert admission.exchange is not None
+    assert admission.exchange.outcome == Failed("expired")
+    assert admission.to_server == []
 
 
 @pytest.mark.parametrize("length", [3, 2_000_000, 0xFFFFFFFF])

@@ -33,6 +33,11 @@ class Identity:
     key: Path
 
     @property
+    def serial(self) -> int:
+        """The certificate's serial number."""
+        return x509.load_pem_x509_certificate(self.certificate.read_bytes()).serial_number
+
+    @property
     def der(self) -> bytes:
         """The certificate in DER."""
         return x509.load_pem_x509_certificate(self.certificate.read_bytes()).public_bytes(Encoding.DER)
@@ -69,6 +74,23 @@ class Authority:
     def client(self, name: str, **how: Any) -> Identity:
         """Issue a client's certificate for a database user. ``how``: see ``issue``."""
         return self.issue(name, usage=ExtendedKeyUsageOID.CLIENT_AUTH, **how)
+
+    def revoke(self, *identities: Identity, expired: bool = False, encoding: Encoding = Encoding.PEM) -> Path:
+        """Write a list of what is revoked, and return the file."""
+        now = dt.datetime.now(dt.UTC)
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self._name)
+            .last_update(now - 2 * DAY)
+            .next_update(now - DAY if expired else now + DAY)
+        )
+        for identity in identities:
+            revoked = x509.RevokedCertificateBuilder().serial_number(identity.serial).revocation_date(now - DAY)
+            builder = builder.add_revoked_certificate(revoked.build())
+        algorithm = None if isinstance(self._key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
+        path = self.directory / f"revoked-{x509.random_serial_number():x}.crl"
+        path.write_bytes(builder.sign(self._key, algorithm).public_bytes(encoding))
+        return path
 
     def issue(
         self,

@@ -35,7 +35,7 @@ class Method(enum.Enum):
     MD5 = "md5"  # SCRAM where the stored secret is a SCRAM verifier, as in PostgreSQL and PgBouncer
     PASSWORD = "password"  # noqa: S105 - a method's name; only on encrypted connections
     OAUTH = "oauth"  # a bearer token by SASL OAUTHBEARER; only on encrypted connections
-    CERTIFICATE = "cert"  # the certificate of the TLS handshake, so nothing is asked here
+    CERTIFICATE = "cert"  # proved by the TLS handshake, and checked by whoever makes the exchange: nothing is asked
 
 
 class ClientExchange:
@@ -129,6 +129,9 @@ class ClientExchange:
                 self._longest = oauthbearer.MAX_MESSAGE
                 self._offer(oauthbearer.MECHANISM)
             return self._take_bearer_choice
+        if method is Method.CERTIFICATE:
+            self.outcome = Proven()
+            return self._take_password
         if method is Method.MD5 and isinstance(self._secret, Md5Hash | Password):
             self.to_client.append(codes.request(codes.MD5_PASSWORD, self._salt))
             return self._take_md5

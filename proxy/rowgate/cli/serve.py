@@ -13,6 +13,7 @@ import typer
 import uvloop
 
 from rowgate._twins import is_compiled
+from rowgate.authentication.userlist import UserlistError
 from rowgate.clock import SystemClock
 from rowgate.events.log import EventLogError
 from rowgate.events.webhook import WebhookError
@@ -21,7 +22,9 @@ from rowgate.identity.key_ages import KeyAgesError
 from rowgate.identity.storage import IdentityStoreError
 from rowgate.journal.errors import JournalError
 from rowgate.ledger.interface import LedgerError
+from rowgate.network.countries import CountriesError
 from rowgate.network.listener import ListenError
+from rowgate.network.tls_context import TlsFileError
 from rowgate.policy.problem import PolicyError
 from rowgate.session import session as session_module
 from rowgate.settings import Settings, SettingsError, read_config, settings_from
@@ -41,6 +44,9 @@ START_FAILURES = (
     IdentityStoreError,
     DirectoryError,
     KeyAgesError,
+    TlsFileError,
+    UserlistError,
+    CountriesError,
 )
 USAGE = 2
 
