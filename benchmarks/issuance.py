@@ -63,7 +63,7 @@ def measure(count: int, directory: Path) -> dict[str, float]:
         begun = time.perf_counter()
         record.load("sso", tokens(count * load // LOADS, count * (load + 1) // LOADS), NOW)
         loads.append(time.perf_counter() - begun)
-    record.add_all("sso", [Issued(token(number), NOW + 3600) for number in range(count, count + PUSHED)])
+    record.add_all([Issued("sso", token(number), NOW + 3600) for number in range(count, count + PUSHED)])
     octets = sum(path.stat().st_size for path in directory.iterdir())
     known = lookups(record, range(count + PUSHED), chance, expected=True)
     unknown = lookups(record, range(count + PUSHED, 3 * count), chance, expected=False)

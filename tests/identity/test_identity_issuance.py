@@ -120,7 +120,7 @@ def test_what_has_ended_leaves_the_disk(record: Issuance, directory: Path) -> No
 
 def test_pushed_tokens_are_moved_when_they_are_many(record: Issuance, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TIDY_PUSHED", 100)
-    record.add_all("sso", [Issued(f"jti-{number}", LATER) for number in range(99)])
+    record.add_all([Issued("sso", f"jti-{number}", LATER) for number in range(99)])
     assert not record.is_untidy(NOW)
     record.add("sso", "jti-99", LATER)
     assert record.is_untidy(NOW)
@@ -146,7 +146,7 @@ def test_a_reader_never_misses_what_a_merge_moves(record: Issuance, directory: P
         "import sys; from pathlib import Path; from rowgate.identity.issuance import Issuance, Issued\n"
         "record = Issuance.open(Path(sys.argv[1]))\n"
         "for number in range(60):\n"
-        "    record.add_all('sso', [Issued(f'jti-{number * 10 + i}', 1764003600) for i in range(10)])\n"
+        "    record.add_all([Issued('sso', f'jti-{number * 10 + i}', 1764003600) for i in range(10)])\n"
         "    if number % 3 == 0: record.tidy(1764000000)\n"
         "    print(number * 10 + 10, flush=True)\n"
     )
@@ -240,18 +240,18 @@ def test_ids_that_make_no_sense(record: Issuance, token: str) -> None:
 @pytest.mark.parametrize("expires", [0, -1, 2**32, math.nan, math.inf])
 def test_ends_that_make_no_sense(record: Issuance, expires: float) -> None:
     with pytest.raises(IssuanceValueError, match="exp: "):
-        record.add_all("sso", [Issued("jti-1", LATER), Issued("jti-2", expires)])
+        record.add_all([Issued("sso", "jti-1", LATER), Issued("sso", "jti-2", expires)])
     assert record.count() == 0
 
 
 def test_its_bounds(record: Issuance, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_BATCH", 3)
     with pytest.raises(IssuanceValueError, match="at most 3"):
-        record.add_all("sso", [Issued(f"jti-{number}", LATER) for number in range(4)])
+        record.add_all([Issued("sso", f"jti-{number}", LATER) for number in range(4)])
     monkeypatch.setattr(module, "MAX_PUSHED", 3)
     record.add("sso", "jti-0", LATER)
     with pytest.raises(IdentityStoreError, match="rowgate issuance tidy"):
-        record.add_all("sso", [Issued(f"jti-{number}", LATER) for number in range(3)])
+        record.add_all([Issued("sso", f"jti-{number}", LATER) for number in range(3)])
     monkeypatch.setattr(module, "MAX_ISSUED", 3)
     with pytest.raises(IdentityStoreError, match="more than 3"):
         record.load("sso", ids(0, 3), NOW)

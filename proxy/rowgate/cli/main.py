@@ -6,7 +6,7 @@ import typer
 
 from rowgate import __version__
 from rowgate._twins import is_compiled
-from rowgate.cli import audit, bench, demo, doctor, policy, serve
+from rowgate.cli import audit, bench, demo, doctor, issuance, policy, revoke, serve, sessions
 
 app = typer.Typer(
     name="rowgate",
@@ -17,6 +17,11 @@ app = typer.Typer(
 )
 app.add_typer(policy.app, name="policy")
 app.add_typer(audit.app, name="audit")
+app.add_typer(issuance.app, name="issuance")
+app.command("revoke")(revoke.revoke)
+app.command("restore")(revoke.restore)
+app.command("revocations")(revoke.revocations)
+app.command("sessions")(sessions.sessions)
 app.command("serve")(serve.serve)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)

@@ -73,8 +73,9 @@ class IssuanceValueError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """A token that was issued: its id, and when it ends (seconds since the epoch)."""
+    """A token that was issued: by whom (the name in the policy), its id, and when it ends (seconds since the epoch)."""
 
+    issuer: str
     token: str
     expires: float
 
@@ -150,14 +151,14 @@ class Issuance:
 
     def add(self, issuer: str, token: str, expires: float) -> None:
         """Take note of one issued token, on disk before it returns (a disk's fsync, milliseconds): see ``add_all``."""
-        self.add_all(issuer, [Issued(token, expires)])
+        self.add_all([Issued(issuer, token, expires)])
 
-    def add_all(self, issuer: str, tokens: Iterable[Issued]) -> int:
+    def add_all(self, tokens: Iterable[Issued]) -> int:
         """Take note of up to MAX_BATCH issued tokens, all or none, on disk before it returns; return how many.
 
         Raises IssuanceValueError for an id or an end that makes no sense, IdentityStoreError.
         """
-        rows = [(self._digest(issuer, token_octets(each.token)), end_of(each.expires)) for each in tokens]
+        rows = [(self._digest(each.issuer, token_octets(each.token)), end_of(each.expires)) for each in tokens]
         if len(rows) > MAX_BATCH:
             raise IssuanceValueError(f"{len(rows):,} tokens at once, expected at most {MAX_BATCH:,}; load a file")
         with transaction(self._connection, self._path):

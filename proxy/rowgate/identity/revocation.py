@@ -28,6 +28,9 @@ MAX_DEEDS: Final = 200_000
 MAX_WORDS: Final = 1000
 """Characters of who and why: a sentence or two, and the number of a ticket."""
 
+MAX_UNTIL: Final = 253_402_300_799.0
+"""The last second that has a date (31 December 9999): a revocation can be shown as long as it is there."""
+
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS revocation_version (version INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS revocation (number INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL,
@@ -147,8 +150,8 @@ class Revocations:
         value = canonical(kind, value)
         now = self._clock.wall()
         _check_words(by=by, reason=reason, via=via)
-        if until is not None and until <= now:
-            raise ValueError("until: has passed already; expected a moment to come, or none")
+        if until is not None and not now < until <= MAX_UNTIL:  # NaN is neither
+            raise ValueError("until: expected a moment to come, before the year 10000, or none")
         asked = Revocation(0, kind, value, by, reason, now, until, via)
         with transaction(self._connection, self._path):
             self._drop_expired(now)
@@ -204,6 +207,10 @@ class Revocations:
     def get(self, number: int) -> Revocation | None:
         """Return the revocation of this number, None when there is none or it was lifted."""
         return self._index.get(number)
+
+    def find(self, kind: IdentityKind, value: str) -> tuple[Revocation, ...]:
+        """Return what revokes exactly ``value``, whichever way it came, what has ended by itself included."""
+        return self._index.find(kind, canonical(kind, value))
 
     def history(self, limit: int = MAX_DEEDS, since: int = 0) -> tuple[Deed, ...]:
         """Return the last ``limit`` deeds whose number is above ``since``, the latest first."""

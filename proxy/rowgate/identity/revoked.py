@@ -48,6 +48,28 @@ class Revocation:
         return self.until is None or now < self.until
 
 
+def kind_named(name: str) -> IdentityKind:
+    """Return the kind of identity with this name, hyphens or not; raises RevocationValueError."""
+    try:
+        return IdentityKind(name.strip().lower().replace("-", "_"))
+    except ValueError:
+        raise RevocationValueError(f"{name!r}: expected one of the kinds {', '.join(IdentityKind)}") from None
+
+
+def checked(kind: IdentityKind, value: str) -> str:
+    """Return ``canonical`` of what a person has typed, refusing what could only be a slip; raises RevocationValueError.
+
+    A revocation that means nobody would go unnoticed until it is needed.
+    """
+    if value != value.strip() or not value.isprintable():
+        raise RevocationValueError(f"{kind} {value!r}: white space around it, or characters that cannot be printed")
+    if "*" in value and kind is not IdentityKind.TOKEN:
+        raise RevocationValueError(f"{kind} {value!r}: expected one name, as it is; no patterns are revoked")
+    if kind is IdentityKind.SIGNING_KEY and not all(value.partition("/")):
+        raise RevocationValueError(f"signing_key {value!r}: expected ISSUER/KID, the issuer by its name in the policy")
+    return canonical(kind, value)
+
+
 def canonical(kind: IdentityKind, value: str) -> str:
     """Return the form in which a revocation of ``value`` is kept and shown; raises RevocationValueError."""
     if not value or len(value) > MAX_VALUE:
