@@ -112,6 +112,7 @@ class ServedApi:
         """A client as directories are, under SCIM's path."""
         client = self.client(Role.SCIM)
         client.base_url = httpx.URL(f"{self.address}{PREFIX}")
+        client.timeout = httpx.Timeout(60)
         client.headers["Content-Type"] = "application/scim+json"
         return client
 

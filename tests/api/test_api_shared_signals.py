@@ -34,13 +34,14 @@ class Provider:
 
     key: ECKey = field(default_factory=lambda: ECKey.generate_key("P-256", {"kid": "k1"}))
     is_down: bool = False
+    end_user: str = "sub"
 
     async def signer(self, issuer: str, key: str | None, algorithm: str) -> Signer | None:
         if self.is_down:
             raise SignerUnavailableError
         if (issuer, key, algorithm) != (ISSUER, "k1", "ES256"):
             return None
-        return Signer("sso", ("rowgate",), 30.0, self._verifies)
+        return Signer("sso", ("rowgate",), 30.0, self.end_user, self._verifies)
 
     def _verifies(self, signed: bytes, signature: bytes) -> bool:
         try:
@@ -71,7 +72,10 @@ class Stage:
 
     def __init__(self, state: Path) -> None:
         self.clock, self.provider, self.actions = ManualClock(), Provider(), Actions()
-        self.people = {"kim@shop.example": ("kim", "kim@shop.example")}
+        self.people = {
+            "kim@shop.example": ("kim", "kim@shop.example"),
+            "lee@shop.example": ("lee@shop.example",),
+        }
         self.seen = SeenEvents(state / "identity.sqlite", self.clock)
         reader = EventReader(self.provider, self.clock)
         receiver = SignalReceiver(reader, self.seen, self.actions, lambda name: self.people.get(name, ()))
@@ -117,6 +121,16 @@ def test_a_revoked_session_revokes_every_name_of_the_person_once(stage: Stage) -
         (IdentityKind.END_USER, "kim", "sso: session-revoked"),
         (IdentityKind.END_USER, "kim@shop.example", "sso: session-revoked"),
     ]
+
+
+def test_a_person_who_goes_by_another_name_is_found_in_the_directory_or_not_said_to_be_revoked(stage: Stage) -> None:
+    stage.provider.end_user = "email"
+    subject = {"format": "iss_sub", "iss": ISSUER, "sub": "00u1"}
+    answer = stage.push(stage.token(stage.claims(sub_id=subject)))
+    assert (answer.status_code, answer.json()["err"]) == (400, "invalid_request")
+    stage.people["00u1"] = ("00u1", "kim@shop.example")
+    assert stage.push(stage.token(stage.claims(sub_id=subject))).status_code == 202
+    assert {value for _, value, _ in stage.actions.revoked} == {"00u1", "kim@shop.example"}
 
 
 @pytest.mark.parametrize(

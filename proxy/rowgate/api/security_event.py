@@ -50,6 +50,8 @@ class Signer:
     audiences: tuple[str, ...]
     skew: float
     """Seconds that the issuer's clock may be ahead of ours."""
+    end_user: str
+    """The claim of the issuer's tokens that says who an end user is: ``sub``, ``email``."""
     verifies: Callable[[bytes, bytes], bool]
     """Whether the second is this key's signature over the first."""
 
@@ -73,6 +75,8 @@ class SecurityEvent:
     """The ``iss`` claim."""
     signer: str
     """The issuer's name in the policy."""
+    end_user: str
+    """The claim by which that issuer's people are known."""
     id: str
     """The ``jti``: the issuer's own for this event."""
     at: float
@@ -111,7 +115,7 @@ class EventReader:
         id_ = claims.get("jti")
         if not _is_name(id_):
             raise EventRefusedError("invalid_request", "expected a jti claim (RFC 8417, 2.2)")
-        return SecurityEvent(issuer, signer.name, id_, at, claims.get("sub_id"), events)
+        return SecurityEvent(issuer, signer.name, signer.end_user, id_, at, claims.get("sub_id"), events)
 
     def _check_audience(self, audience: Any, signer: Signer) -> None:
         named = audience if isinstance(audience, list) else [audience]

@@ -6,8 +6,9 @@ else acknowledged and recorded. Nothing is restored by an event: who was revoked
 directory.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final, Protocol
 
@@ -121,21 +122,31 @@ class SignalReceiver:
         if self._seen.has(event.signer, event.id):
             return
         self._seen.check_room()
-        for effect in effects:
-            self._apply(effect, event)
+        deeds = [deed for effect in effects for deed in self._deeds(effect, event)]
+        for deed in deeds:  # all of them are clear before the first is done
+            deed()
         # Last: should we die before, it comes again, and what it does is done.
         self._seen.remember(event.signer, event.id, event.at + MAX_AGE)
 
-    def _apply(self, effect: _Effect, event: SecurityEvent) -> None:
+    def _deeds(self, effect: _Effect, event: SecurityEvent) -> Iterator[Callable[[], None]]:
+        """Give what an effect makes us do; raises EventRefusedError where it would reach nobody."""
         if effect.reason is None:
-            self._actions.recorded(event.signer, effect.event, effect.subjects)
+            yield partial(self._actions.recorded, event.signer, effect.event, effect.subjects)
             return
         for subject in effect.subjects:
-            names = {subject.value}
-            if subject.kind is IdentityKind.END_USER:
-                names.update(self._aliases(subject.value))
-            for name in sorted(names):
-                self._actions.revoke(subject.kind, name, f"{event.signer}: {effect.reason}", VIA)
+            for name in self._names(subject, event):
+                yield partial(self._actions.revoke, subject.kind, name, f"{event.signer}: {effect.reason}", VIA)
+
+    def _names(self, subject: Identified, event: SecurityEvent) -> list[str]:
+        """Return all that whoever is meant may be called."""
+        if subject.kind is not IdentityKind.END_USER:
+            return [subject.value]
+        aliases = self._aliases(subject.value)
+        if not aliases and not subject.is_called_so(event.end_user):
+            # To revoke this name would end nobody's session, as sessions go by another; so say that it is not done.
+            expected = f"expected a subject that names people as the claim {event.end_user} does"
+            raise EventRefusedError("invalid_request", f"sub_id: nobody is known by this {subject.form}: {expected}")
+        return sorted({subject.value, *aliases})
 
 
 def _effects(event: SecurityEvent) -> list[_Effect]:

@@ -34,6 +34,12 @@ class Identified:
 
     kind: IdentityKind
     value: str
+    form: str = ""
+    """The format that it was named in."""
+
+    def is_called_so(self, claim: str) -> bool:
+        """Return whether an end user whom ``claim`` of a token names could be called by this value."""
+        return not (self.form == "iss_sub" and claim != "sub") and not (self.form == "email" and claim == "sub")
 
 
 def identities(subject: Any, issuer: str) -> tuple[Identified, ...]:
@@ -83,7 +89,7 @@ def _simple(subject: Mapping[str, Any], form: str, issuer: str) -> Identified:
     if form in {"iss_sub", "jwt_id"} and subject.get("iss") != issuer:
         raise SubjectError(f"{form}: expected the iss of whoever sends the event")
     if form == "jwt_id":
-        return Identified(IdentityKind.TOKEN, _name(subject, "jti", "jwt_id"))
+        return Identified(IdentityKind.TOKEN, _name(subject, "jti", "jwt_id"), form)
     member = _NAMES.get(form)
     if member is None:
         raise SubjectError(f"expected a subject of format {', '.join([*_NAMES, 'aliases', 'complex', 'jwt_id'])}")
@@ -92,7 +98,7 @@ def _simple(subject: Mapping[str, Any], form: str, issuer: str) -> Identified:
         if not name.startswith(_ACCOUNT):
             raise SubjectError("account: expected a URI acct:user@host")
         name = name.removeprefix(_ACCOUNT)
-    return Identified(IdentityKind.END_USER, name)
+    return Identified(IdentityKind.END_USER, name, form)
 
 
 def _name(subject: Mapping[str, Any], member: str, form: str) -> str:

@@ -163,6 +163,28 @@ class Verifier:
                 return verified.end_user
         raise TokenRefusedError("revocations or policies changed all the while it was being verified", TRY_AGAIN)
 
+    async def signing_key(self, issuer: str, key: str | None, algorithm: str) -> tuple[Issuer, SigningKey] | None:
+        """Return an issuer, by its ``iss``, and one of its keys, by its id, for other things that it signs than tokens.
+
+        None: no such issuer or key, or one that no token would count with: revoked, too old, for another algorithm.
+
+        Raises:
+            IssuerError: the issuer's keys are not known at the moment.
+
+        """
+        source = self._sources.get(issuer)
+        if source is None or algorithm not in source.issuer.algorithms:
+            return None
+        found = source.keys.known(key) or await source.keys.find(key)
+        if found is None:
+            return None
+        nobody = EndUser("", source.issuer.name, found.public.id, "", FOREVER)
+        try:
+            self._judge_key(source.issuer, found, algorithm, nobody, self._clock.wall())
+        except TokenRefusedError:
+            return None
+        return None if self._ask.revoked(nobody) else (source.issuer, found)
+
     async def _verify(self, token: str, digest: bytes, unverified: Unverified, origin: str) -> KnownToken:
         """Return what is known of a token when all questions have been answered well. Raises TokenRefusedError.
 
