@@ -205,4 +205,4 @@ def test_accounts_kept_at_hand_are_bounded(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_the_registry_lists_every_guard() -> None:
     guards = guards_for(POLICY, lambda limit, values, member="": Account(limit, b"", ROWS, "", values))
-    assert [guard.name for guard in guards] == ["statement rules", "limits", "limits by end user"]
+    assert [guard.name for guard in guards] == ["end users", "statement rules", "limits", "limits by end user"]

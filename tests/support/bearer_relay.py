@@ -48,7 +48,7 @@ class Issuer:
 
     def verify(self, token: str) -> EndUser | TokenRefusal:
         self.asked.append(token)
-        return self.people.get(token) or TokenRefusal("it has expired")
+        return self.people.get(token) or TokenRefusal("the token has expired: get a new one and try again")
 
 
 class Relay:

@@ -6,7 +6,7 @@ import typer
 
 from rowgate import __version__
 from rowgate._twins import is_compiled
-from rowgate.cli import audit, bench, demo, doctor, issuance, policy, revoke, serve, sessions
+from rowgate.cli import audit, bench, credentials, demo, doctor, issuance, policy, revoke, row_security, serve, sessions
 
 app = typer.Typer(
     name="rowgate",
@@ -22,7 +22,9 @@ app.command("revoke")(revoke.revoke)
 app.command("restore")(revoke.restore)
 app.command("revocations")(revoke.revocations)
 app.command("sessions")(sessions.sessions)
+app.command("credentials")(credentials.credentials)
 app.command("serve")(serve.serve)
+app.command("row-security")(row_security.row_security)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)
 app.command("bench")(bench.bench)

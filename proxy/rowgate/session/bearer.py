@@ -58,7 +58,7 @@ _CODECS: Final = {
 
 def refused(text: str) -> Denial:
     """Return the denial of a statement whose token does not count; ``text`` says why, without the token."""
-    return Denial(rule=RULE, message=f"the token is refused: {text}", sqlstate=INVALID_AUTHORISATION, hint=HINT)
+    return Denial(rule=RULE, message=text, sqlstate=INVALID_AUTHORISATION, hint=HINT)
 
 
 def misplaced(statement: Statement) -> Denial:
@@ -219,7 +219,7 @@ class Bearers:
                 return self._over(outcome)
             named.append(outcome)
         if len(named) > MAX_TOKENS:
-            return self._over(refused(f"a statement may bring {MAX_TOKENS}"))
+            return self._over(refused(f"more than {MAX_TOKENS} tokens in one statement"))
         each_named = list(zip(assignments, named, strict=True))
         if not self._can_seal(each_named, block=block, synced=synced):
             return None
@@ -240,7 +240,9 @@ class Bearers:
             return _UNKNOWN_SESSION
         for each, value in zip(assignments, values, strict=True):
             if each.value_parameter and value and not can_encode(value, conversation.client_encoding):
-                return refused(f"client_encoding {conversation.client_encoding} cannot spell the end user, UTF8 can")
+                return refused(
+                    f"the token's end user cannot be spelt in client_encoding {conversation.client_encoding}: use UTF8"
+                )
         return None
 
     def _over(self, refusal: Denial | None) -> Denial | None:
@@ -257,7 +259,7 @@ class Bearers:
         if not token or terms is None:
             return None  # nobody: a reset, or an empty token
         if terms.per_transaction and not (assignment.local or block):
-            return refused("here a token counts for one transaction; use SET LOCAL between BEGIN and COMMIT")
+            return refused("a token counts for one transaction here: use SET LOCAL between BEGIN and COMMIT")
         outcome = self._whose(token)
         if outcome is None:
             return WAIT
@@ -272,9 +274,9 @@ class Bearers:
     def _whose(self, token: bytes) -> EndUser | TokenRefusal | None:
         services = self.conversation.services
         if len(token) > MAX_TOKEN or not token.isascii():
-            return TokenRefusal(f"it is longer than {MAX_TOKEN} bytes, or no token at all")
+            return TokenRefusal(f"the token is longer than {MAX_TOKEN} bytes, or none at all")
         if services.tokens is None:
-            return TokenRefusal("the policy has no issuer of tokens")
+            return TokenRefusal("the token is refused: the policy has no issuer of tokens")
         text = token.decode("ascii")
         known = services.tokens.known(text) or self._outcomes.get(token)
         if known is None and not self._asked:

@@ -52,6 +52,7 @@ cdef class ClientStream:
     cdef int _query(self, long long position, long long whole, double now) except -1
     @cython.locals(conversation=Conversation, plan=Plan, execution=Execution, outcome=cython.int)
     cdef int _query_carrying(self, long long position, bytes text, Statement statement, double now) except -1
+    cdef object _why_not_carry(self, Statement statement, Plan plan)
     @cython.locals(conversation=Conversation, statement=Statement, several=cython.bint)
     cdef int _query_divided(self, long long position, bytes text, Execution execution, double now) except -1
     cdef Statement _read_part(self, bytes text, Part part)

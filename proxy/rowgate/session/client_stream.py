@@ -357,16 +357,13 @@ class ClientStream:
             return self._gate_flushed(position)
         plan = conversation.plan_of(statement)
         execution = self.starter.execution(statement, plan, None)
-        refusal = plan.denial
-        if refusal is None and (not statement.parsed or statement.assigns & MISPLACED):
-            refusal = bearer.misplaced(statement)
+        refusal = self._why_not_carry(statement, plan)
         if refusal is not None:
             return self._deny_query(position, execution, refusal, now)
-        if conversation.group_open:
-            return self._deny_query(position, execution, not_by_steps(statement), now)
         if len(statement.parts) > 1:
             return self._query_divided(position, text, execution, now)
         assignments = conversation.services.reader.assignments(text)
+        self._forward_to(position)
         prepared = self.bearers.prepare(assignments, now, block=conversation.is_in_block(), synced=True)
         if prepared is None:
             return self._gate_flushed(position)
@@ -381,10 +378,17 @@ class ClientStream:
         self.starter.started(execution)
         conversation.group_ended()
         conversation.forget_unnamed()
-        self._forward_to(position)
         conversation.to_server.append(messages.query(bearer.rewritten(text, assignments, prepared.values)))
         conversation.replies.push(QUERY_REPLY, PASS).execution = execution
         return REPLACED
+
+    def _why_not_carry(self, statement: Statement, plan: Plan) -> Denial | None:
+        """Return why a text with a token in it is not even tried; of several statements each is judged in its turn."""
+        if not statement.parsed or statement.assigns & MISPLACED:
+            return plan.denial or bearer.misplaced(statement)
+        if self.conversation.group_open:
+            return plan.denial or not_by_steps(statement)
+        return plan.denial if len(statement.parts) == 1 else None
 
     def token_verified(self, outcome: EndUser | TokenRefusal, now: float) -> None:
         """Go on with the statement whose token has been verified."""
@@ -739,6 +743,7 @@ class ClientStream:
         if portal.bearer is not None and refusal is None and conversation.terms is not None:
             if conversation.replies.groups:
                 return GATED  # only then is it known whether a transaction is open
+            self._forward_to(position)
             prepared = self.bearers.prepare(
                 portal.bearer.assignments, now, block=conversation.is_in_block(), synced=False
             )
@@ -767,7 +772,6 @@ class ClientStream:
             conversation.replies.push(DESCRIBE_REPLY, SWALLOW).portal = portal
             portal.described = True
         if prepared is not None:
-            self._forward_to(position)
             self.bearers.run_bound(portal.bearer, name, prepared)
             portal.bearer = None
             execution.changes = (prepared.changes,)

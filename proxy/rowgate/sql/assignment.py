@@ -30,6 +30,8 @@ MISPLACED: Final = 8
 """It sets ``rowgate.token`` where nobody can put the end user in its place."""
 RESETS: Final = 16
 """It resets the proxy's setting by name."""
+ONLY_SETS: Final = 32
+"""It does nothing but set: calls of ``set_config`` alone, of whatever settings; a fact of a part alone."""
 REWRITTEN: Final = BRINGS_TOKEN | RESETS
 """What the server is sent in other words."""
 
@@ -152,8 +154,10 @@ def assignments(tree: Tree, ends: Mapping[int, int]) -> Assignments:
     elif node == "DiscardStmt" and body.get("target") == "DISCARD_ALL":
         found.take(Assignment(Act.RESET_ALL))
     else:
-        if node == "SelectStmt" and _PLAIN_SELECT.issuperset(body):
+        if node == "SelectStmt" and _PLAIN_SELECT.issuperset(body) and "targetList" in body:
             taken = _calls(body["targetList"], ends, found)
+            if all(map(_only_sets, body["targetList"])):
+                found.bits |= ONLY_SETS
         _elsewhere(body, taken, found)
     return found
 
@@ -215,6 +219,13 @@ def _call(arguments: Sequence[Tree], ends: Mapping[int, int], found: Assignments
         )
     )
     return True
+
+
+def _only_sets(target: Tree) -> bool:
+    call = target["ResTarget"].get("val", {}).get("FuncCall")
+    if call is None or not _is_set_config(call):
+        return False
+    return all("A_Const" in each or "ParamRef" in each for each in map(_bare, call["args"]))
 
 
 def _elsewhere(body: Tree, taken: Sequence[int], found: Assignments) -> None:

@@ -3,6 +3,7 @@
 from functools import reduce
 from operator import or_
 
+from rowgate.sql.assignment import ONLY_SETS
 from rowgate.sql.kinds import (
     DEFINE_KIND,
     OPAQUE_KINDS,
@@ -157,7 +158,7 @@ class Statement:
         self.reads_nobody = all(part.reads_nobody for part in parts)
         self.actions = frozenset().union(*[part.actions for part in parts])
         self.tables = tuple(dict.fromkeys([table for part in parts for table in part.tables]))[:MAX_TABLES]
-        self.assigns = reduce(or_, [part.assigns for part in parts], 0)
+        self.assigns = reduce(or_, [part.assigns & ~ONLY_SETS for part in parts], 0)
         self.by_text = by_text
         self.definition = None
 
