@@ -46,7 +46,7 @@ from rowgate.roster import ADMIN_SHUTDOWN, Roster
 from rowgate.session import denial
 from rowgate.session import session as session_module
 from rowgate.session.admission import Admission
-from rowgate.session.commands import CancelStatement, EndSession, Report
+from rowgate.session.commands import CancelStatement, Command, EndSession, Report
 from rowgate.session.conversation import Services
 from rowgate.session.session import Session
 from rowgate.settings import Settings
@@ -316,13 +316,13 @@ class Worker:
                 happened.ServerUnreachable(upstream=str(visit.address), error="it closed a connection during start-up")
             )
 
-    def carry_out(self, link: Link, command: CancelStatement | EndSession | Report) -> None:
+    def carry_out(self, link: Link, command: Command) -> None:
         """Do what a session asks for."""
         if isinstance(command, CancelStatement):
             self._spawn(self._cancel(link))
         elif isinstance(command, EndSession):
             link.end(command.reason)
-        else:
+        elif isinstance(command, Report):
             self.reporter.report(_known(link.visit.subject), self.evaluator.snapshot, command)
 
     def startup_expired(self, link: Link) -> None:

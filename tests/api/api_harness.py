@@ -14,6 +14,7 @@ from rowgate.api.access import Role, add_token, read_tokens
 from rowgate.api.app import Parts, build
 from rowgate.api.scim import PREFIX, ScimEndpoint
 from rowgate.api.server import ApiServer, TcpEnd
+from rowgate.api.shared_signals import OPERATIONS
 from rowgate.clock import Clock, SystemClock
 from rowgate.identity.directory import Directory
 from rowgate.identity.people import Change
@@ -128,6 +129,7 @@ class ServedApi:
             scim=self.endpoint,
             signals=self._signals,
             admin=self._routes,
+            operations=OPERATIONS if self._signals else (),
         )
         self.server = ApiServer(build(parts), control=self.control, tcp=self._end)
         await self.server.start()

@@ -141,14 +141,16 @@ def test_a_failing_ledger_admits_nobody_new_and_says_so_once(bank: Bank) -> None
     assert bank.act(few, "lee") is None
 
 
-def test_who_is_refused_for_another_reason_is_not_counted(bank: Bank) -> None:
-    few, rows = people(window(20)), rule(window(1))
-    bank.spend(bank.account(rows), 1)
-    needs = [(bank.account(few, member="lee"), 1), (bank.account(rows), 1)]
-    refusal = bank.accounts.refill(needs)
+def test_who_is_refused_leaves_no_lease_behind(bank: Bank) -> None:
+    """Otherwise every invented person would be written down."""
+    few, rows = people(window(20)), Limit("own", None, (Dimension.END_USER,), Measure(Quantity.ROWS), (window(),), True)
+    bank.acted(few, range(20))
+    calls = bank.store.calls
+    own = bank.account(rows, {Dimension.END_USER: "lee"})
+    refusal = bank.accounts.refill([(own, 1), (bank.account(few, member="lee"), 1)])
     assert refusal is not None
-    assert refusal.denial.rule == "few"
-    assert bank.acted(few, range(20)) == 20
+    assert refusal.denial.rule == "people"
+    assert bank.store.calls == calls
 
 
 def test_amounts_and_people_are_asked_for_together(bank: Bank) -> None:

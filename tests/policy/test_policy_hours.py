@@ -152,3 +152,12 @@ def test_a_whole_week_never_changes() -> None:
         hours = Hours("Europe/Berlin", spans)
         assert hours.contains(0.0)
         assert math.isinf(hours.next_change(at("2026-03-28T12:00", "Europe/Berlin")))
+
+
+def test_a_clock_that_is_set_back_over_midnight_shows_the_end_of_the_day_again() -> None:
+    late = Hours("America/St_Johns", (Span(EVERY_DAY, 1_410, 1_440),))
+    first, second = (at("2010-11-06T23:30", "America/St_Johns", fold) for fold in (0, 1))
+    changes = [first - 60]
+    for _ in range(4):
+        changes.append(late.next_change(changes[-1]))
+    assert changes[1:] == [first, first + 1_800, second, second + 1_800]

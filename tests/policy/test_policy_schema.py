@@ -102,3 +102,11 @@ def test_every_key_has_help_for_the_editor() -> None:
     models = [schema(), *json.loads(schema_text())["$defs"].values()]
     bare = [name for model in models for name, key in model.get("properties", {}).items() if not key.get("description")]
     assert bare == []
+
+
+def test_a_default_is_shown_as_a_policy_would_write_it() -> None:
+    models = [schema(), *schema()["$defs"].values()]
+    keys = [key for model in models for key in model.get("properties", {}).values() if "default" in key]
+    assert keys
+    for key in keys:
+        Draft202012Validator({"$defs": schema()["$defs"], **key}).validate(key["default"])

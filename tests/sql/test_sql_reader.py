@@ -106,7 +106,7 @@ def read(text: str, catalogue: Catalogue | None = Catalogue()) -> Statement:  # 
         ("SHOW ALL", "show", True, -1),
         ("SET x.y = 1", "set", False, 0),
         ("RESET ALL", "set", False, 0),
-        ("SET TRANSACTION READ ONLY", "utility", False, 0),
+        ("SET TRANSACTION READ ONLY", "session", False, 0),
         ("BEGIN", "begin", False, 0),
         ("START TRANSACTION READ ONLY", "begin", False, 0),
         ("COMMIT AND CHAIN", "commit", False, 0),
@@ -122,7 +122,7 @@ def read(text: str, catalogue: Catalogue | None = Catalogue()) -> Statement:  # 
         ("ALTER TABLE t ADD COLUMN a int DEFAULT f(1)", "utility", False, 0),
         ("VACUUM", "utility", False, 0),
         ("LOCK t", "utility", False, 0),
-        ("SET CONSTRAINTS ALL IMMEDIATE", "utility", False, 0),
+        ("SET CONSTRAINTS ALL IMMEDIATE", "session", False, 0),
     ],
 )
 def test_facts(text: str, kind: str, pure: bool, bound: int) -> None:

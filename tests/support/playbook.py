@@ -8,7 +8,7 @@ Everything below the session is real: the SQL reader, the accounts over a ledger
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, ip_address
 from itertools import pairwise
 from typing import Any, Self
@@ -25,13 +25,13 @@ from rowgate.ledger.memory import MemoryStore
 from rowgate.metering.account import Account
 from rowgate.metering.accounts import Accounts, Notice
 from rowgate.policy.load import read
-from rowgate.policy.snapshot import Arrival, Dimension, Limit, Snapshot, exempted
-from rowgate.session.commands import CancelStatement, EndSession, Report
-from rowgate.session.conversation import Services
+from rowgate.policy.snapshot import Arrival, Dimension, Limit, Mode, Snapshot, exempted
+from rowgate.session.commands import CancelStatement, Command, EndSession, Report, TokenRefusal, VerifyToken
+from rowgate.session.conversation import Seal, Services, Terms, Tokens
 from rowgate.session.session import Session
 from rowgate.sql.catalogue import Catalogue
 from rowgate.sql.reader import Reader
-from rowgate.subject import Subject
+from rowgate.subject import EndUser, Subject
 from support.core_messages import kinds
 
 CUSTOMERS = 16_384
@@ -106,6 +106,8 @@ class World:
     notices: list[Notice] = field(default_factory=list)
     failures: list[tuple[str, Exception]] = field(default_factory=list)
     catalogue: Catalogue = CATALOGUE
+    tokens: Tokens | None = None
+    seal: Seal | None = None
 
     def __post_init__(self) -> None:
         self.snapshot: Snapshot = read(self.policy.encode(), "policy.yaml")
@@ -135,9 +137,23 @@ class World:
             define_rule=lambda name: definition(Kind.RULE, {"name": name}),
             counted_entities=self._counted,
             changes=lambda _: None,
+            tokens=self.tokens,
+            seal=self.seal,
+            wall=self.clock.wall,
         )
         judge = self.evaluator.judge_for(subject)
-        return Session(services, judge, definition(Kind.SESSION, {"session": "1"}), "nonce")
+        return Session(services, judge, definition(Kind.SESSION, {"session": "1"}), "nonce", self.terms(subject))
+
+    def terms(self, subject: Subject) -> Terms | None:
+        """What holds for end users' tokens: nothing where nobody verifies any."""
+        if self.tokens is None:
+            return None
+        rule = self.snapshot.client_named(subject.client)
+        return Terms(
+            judge_of=lambda end_user: self.evaluator.judge_for(replace(subject, end_user=end_user)),
+            enforced=self.snapshot.mode is Mode.ENFORCE,
+            per_transaction=rule is not None and rule.per_transaction,
+        )
 
     def subject(self, user: str = "kim", source: str | None = "10.0.0.1") -> Subject:
         rule = self.snapshot.client_for(Arrival(user, "shop", None if source is None else IPv4Address(source)), 0.0)
@@ -162,7 +178,7 @@ class Playbook:
         self.clock = self.world.clock
         self.journal: RecordingJournal = self.world.journal
         self.session = self.world.session(user)
-        self.commands: list[CancelStatement | EndSession | Report] = []
+        self.commands: list[Command] = []
         self._to_client = b""
         self._to_server = b""
 
@@ -225,6 +241,14 @@ class Playbook:
         """Take what the server has been sent."""
         said, self._to_server = self._to_server, b""
         return said
+
+    def asks(self) -> list[str]:
+        """Which tokens the session has asked about."""
+        return [each.token for each in self.commands if isinstance(each, VerifyToken)]
+
+    def token_verified(self, outcome: EndUser | TokenRefusal) -> Self:
+        """The verifier has found out whose the token is."""
+        return self._do(lambda now: self.session.token_verified(outcome, now))
 
     def reports(self, kind: str | None = None) -> list[Report]:
         """Take what was reported, of one kind or any."""

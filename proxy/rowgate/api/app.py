@@ -11,14 +11,16 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp
 
-from rowgate.api import scim
+from rowgate.api import description, scim
 from rowgate.api.access import Access, Role
+from rowgate.api.description import Operation
 from rowgate.api.gate import Area, Gate, Watch
 from rowgate.api.limits import MAX_SCIM_BODY
+from rowgate.api.scim import ScimEndpoint
 from rowgate.clock import Clock
 
 SIGNALS_PREFIX: Final = "/signals"
-ISSUANCE_PREFIX: Final = "/issuance"
+ISSUED_PATH: Final = "/v1/issued"
 
 _SCIM: Final = frozenset({Role.SCIM})
 _SIGNALS: Final = frozenset({Role.SIGNALS})
@@ -29,8 +31,8 @@ _READER: Final = frozenset({Role.OPERATOR, Role.VIEWER})
 AREAS: Final = (
     Area(scim.PREFIX, _SCIM, _SCIM, MAX_SCIM_BODY, scim=True),
     Area(SIGNALS_PREFIX, _SIGNALS, _SIGNALS),
-    Area(ISSUANCE_PREFIX, _ISSUANCE, _ISSUANCE),
-    Area("/openapi.json", frozenset(Role), frozenset()),
+    Area(ISSUED_PATH, _ISSUANCE, _ISSUANCE),
+    Area(description.PATH, frozenset(Role), frozenset()),
     Area("/", _READER, _OPERATOR),
 )
 """Who may use what; the last is for administration."""
@@ -45,9 +47,11 @@ class Parts:
     watch: Watch
     ready: Callable[[], bool]
     """Whether the proxy takes new sessions."""
-    scim: ASGIApp | None = None
+    scim: ScimEndpoint | None = None
     signals: Sequence[BaseRoute] = ()
     admin: Sequence[BaseRoute] = ()
+    operations: Sequence[Operation] = ()
+    """The description of ``signals`` and ``admin``."""
 
 
 def build(parts: Parts) -> Gate:
@@ -58,8 +62,11 @@ def build(parts: Parts) -> Gate:
         *parts.signals,
         *parts.admin,
     ]
+    operations = [*description.OWN_OPERATIONS, *parts.operations]
     if parts.scim is not None:
         routes.append(Mount(scim.PREFIX, parts.scim))
+        operations.extend(parts.scim.operations())
+    routes.append(description.route(operations))
     inner = _Application(routes=routes)
     inner.router.redirect_slashes = False  # a redirect would tell which paths there are, and lose the body
     return Gate(inner, AREAS, parts.access, clock=parts.clock, watch=parts.watch)

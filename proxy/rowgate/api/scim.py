@@ -42,6 +42,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from rowgate.api import scim_description
+from rowgate.api.description import Operation
 from rowgate.api.scim_members import MemberHandler
 from rowgate.api.scim_store import DirectoryStorage, Person
 from rowgate.identity.directory import Directory
@@ -105,6 +107,10 @@ class ScimEndpoint:
                 for change in changes:
                     self._follow(change)
                     await self._run(partial(self._directory.acknowledge, change.number))
+
+    def operations(self) -> list[Operation]:
+        """Return what there is, for the API's description."""
+        return scim_description.operations(PREFIX, self._service.provider)
 
     def close(self) -> None:
         """End the thread; the directory is its owner's to close."""

@@ -2,14 +2,13 @@
 
 from fnmatch import fnmatchcase
 
+from rowgate.identity.survey import names_user
 from rowgate.policy.snapshot import ClientRule, Snapshot
 
 
 def naming(policy: Snapshot | None, user: str) -> bool:
     """Return whether a client rule names a user; ``*`` names nobody."""
-    return policy is not None and any(
-        pattern != "*" and fnmatchcase(user, pattern) for rule in policy.clients for pattern in rule.users
-    )
+    return policy is not None and names_user(policy, user)
 
 
 def admitting(policy: Snapshot, user: str) -> str | None:

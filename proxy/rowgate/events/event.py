@@ -530,6 +530,95 @@ class CountriesUnreadable(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CredentialEvent(Event):
+    """Something about a credential that somebody keeps: a user's password, a signing key, a certificate, a secret."""
+
+    kind: str
+    """user, signing_key, certificate or secret."""
+    credential: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RotationDue(CredentialEvent):
+    """A credential has to be made anew: told at first, and again with 7, 3 and 1 days left."""
+
+    severity: ClassVar[Severity] = Severity.ALERT
+
+    owner: str
+    cause: str
+    due: str
+    days_left: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CredentialOverdue(CredentialEvent):
+    """A credential should have been another by now: told every day. ``refused``: it counts no longer."""
+
+    severity: ClassVar[Severity] = Severity.CRITICAL
+
+    owner: str
+    cause: str
+    days: int
+    refused: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyPastAge(Event):
+    """A signing key is older than policy lets keys become: told every day. ``refused``: it counts no longer."""
+
+    severity: ClassVar[Severity] = Severity.ALERT
+
+    key: str
+    over_since: str
+    refused: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CredentialDormant(CredentialEvent):
+    """A credential has not been used for longer than policy expects: nobody would miss it but a thief."""
+
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    found: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CredentialWoken(CredentialEvent):
+    """A credential was used again after it had been dormant."""
+
+    severity: ClassVar[Severity] = Severity.ALERT
+
+    found: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CredentialExpires(CredentialEvent):
+    """A certificate, or a signing key's time, is over soon or already."""
+
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    found: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserNotInPolicy(Event):
+    """A database user that no client rule names has connected."""
+
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    user: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretFromManyNetworks(CredentialEvent):
+    """One secret was used from several networks of late: it has been copied to where it should not be."""
+
+    severity: ClassVar[Severity] = Severity.ALERT
+
+    found: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReloadFailed(Event):
     """A file could not be read again: what was in force stays."""
 

@@ -133,6 +133,11 @@ class Directory:
             raise explained(error, self._path) from error
         return known
 
+    def aliases(self, name: str) -> tuple[str, ...]:
+        """Return every name of those whose name this is, as the directory spells them; raises DirectoryError."""
+        ids = {id_ for kind in PRECEDENCE for id_ in self.people_named(kind, name)}
+        return tuple(sorted(_spelled(*(self.person(id_).said for id_ in ids))))
+
     def _forget_if_changed(self) -> None:
         """Forget what is remembered if the directory has changed: the file's own mark first, which costs 1 µs."""
         (data_version,) = self._execute("PRAGMA data_version").fetchone()

@@ -41,9 +41,28 @@ class DirectoryError(Exception):
 
 
 def open_directory(path: Path) -> sqlite3.Connection:
-    """Open the identity file at ``path``, creating it (mode 0600) and the directory's tables when they are not there.
+    """Open the identity file at ``path``, and create what the directory needs in it.
 
     Raises DirectoryError: the file cannot be made or opened, is damaged, or of another version.
+    """
+    connection = open_database(path)
+    try:
+        _prepare(connection, path)
+    except sqlite3.Error as error:
+        connection.close()
+        raise explained(error, path) from error
+    except DirectoryError:
+        connection.close()
+        raise
+    return connection
+
+
+def open_database(path: Path, busy: float = BUSY_TIMEOUT) -> sqlite3.Connection:
+    """Open the SQLite file at ``path``, creating it (mode 0600): what is committed survives power loss.
+
+    ``busy``: longest wait (seconds) for another process's transaction.
+
+    Raises DirectoryError: it cannot be made or opened, or is damaged.
     """
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
@@ -53,12 +72,11 @@ def open_directory(path: Path) -> sqlite3.Connection:
         raise DirectoryError(f"directory {path}: cannot be created: {error.strerror}") from error
     try:
         connection = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode=rw", BUSY_TIMEOUT, isolation_level=None, uri=True, check_same_thread=False
+            f"{path.absolute().as_uri()}?mode=rw", busy, isolation_level=None, uri=True, check_same_thread=False
         )
         try:
             connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")  # that somebody has left survives power loss too
-            _prepare(connection, path)
+            connection.execute("PRAGMA synchronous = FULL")
         except BaseException:
             connection.close()
             raise
@@ -72,7 +90,7 @@ def explained(error: sqlite3.Error, path: Path) -> DirectoryError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary code: https://www.sqlite.org/rescode.html
     where = f"directory {path}: "
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return DirectoryError(f"{where}locked by another process for more than {BUSY_TIMEOUT:.0f} s; try again")
+        return DirectoryError(f"{where}locked by another process for too long; try again")
     if code == sqlite3.SQLITE_FULL:
         return DirectoryError(f"{where}the disk is full; nothing is lost, free some space")
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):

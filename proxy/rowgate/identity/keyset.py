@@ -4,6 +4,7 @@ Only public keys for signatures count; a set that gives away a private key is re
 """
 
 import json
+from base64 import urlsafe_b64decode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
@@ -162,16 +163,16 @@ def _public_key(entry: Mapping[str, Any]) -> PublicKey | None:
     if key_id is not None and (not isinstance(key_id, str) or not 0 < len(key_id) <= MAX_NAME):
         raise KeySetError(f"a kid that is no name of 1 to {MAX_NAME} characters")
     kind = entry.get("kty")
-    if kind in {"RSA", "EC", "OKP"} and any(member in entry for member in _PRIVATE_MEMBERS):
+    if kind != "oct" and any(member in entry for member in _PRIVATE_MEMBERS):
         raise KeySetError(
             f"key {shown(key_id)} is given away with its private part: whoever has read it can sign. Make another"
         )
     algorithms = _algorithms(entry)
     if not algorithms or entry.get("use", "sig") != "sig" or "verify" not in _operations(entry):
         return None
-    material = _imported(entry, key_id)
     if kind == "RSA":
-        _check_rsa(material, key_id)
+        _check_rsa(entry, key_id)
+    material = _imported(entry, key_id)
     thumbprint = material.thumbprint()
     return PublicKey(thumbprint if key_id is None else key_id, thumbprint, algorithms, material)
 
@@ -206,10 +207,19 @@ def _imported(entry: Mapping[str, Any], key_id: str | None) -> Any:
         raise KeySetError(f"key {shown(key_id)} is no key: its numbers do not fit together") from None
 
 
-def _check_rsa(material: Any, key_id: str | None) -> None:
-    numbers = material.public_key.public_numbers()
-    bits = numbers.n.bit_length()
+def _check_rsa(entry: Mapping[str, Any], key_id: str | None) -> None:
+    bits, exponent_bits = (_bits(entry.get(name), key_id) for name in ("n", "e"))
     if not MIN_RSA_BITS <= bits <= MAX_RSA_BITS:
         raise KeySetError(f"key {shown(key_id)} has {bits} bits: expected {MIN_RSA_BITS} to {MAX_RSA_BITS}")
-    if numbers.e.bit_length() > MAX_RSA_EXPONENT_BITS:
-        raise KeySetError(f"key {shown(key_id)} has an exponent of {numbers.e.bit_length()} bits: expected 65537")
+    if exponent_bits > MAX_RSA_EXPONENT_BITS:
+        raise KeySetError(f"key {shown(key_id)} has an exponent of {exponent_bits} bits: expected 65537, of 17")
+
+
+def _bits(part: object, key_id: str | None) -> int:
+    """Return the length of a number as a key has it (RFC 7518, 6.3.1)."""
+    if not isinstance(part, str) or not part.isascii():
+        raise KeySetError(f"key {shown(key_id)}: expected its parts in base64url")
+    try:
+        return int.from_bytes(urlsafe_b64decode(part + "=" * (-len(part) % 4))).bit_length()
+    except ValueError:
+        raise KeySetError(f"key {shown(key_id)}: expected its parts in base64url") from None

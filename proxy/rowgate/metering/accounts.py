@@ -163,8 +163,8 @@ class Accounts:
     def refill(self, needs: Sequence[Need]) -> Refusal | None:
         """Lease anew for each (account, need), and admit who is not; return why not, if one was refused.
 
-        What was granted to the others stays with them. The need is in the account's own unit. A person is admitted
-        once all amounts are there: whoever is refused for another reason has not been counted.
+        What was granted to the others stays with them. The need is in the account's own unit. People come first: one
+        who is refused leaves nothing behind, so a flood of invented ones does not fill the ledger with leases.
         """
         now = self._clock.monotonic()
         if now < self._failed_until:
@@ -174,8 +174,8 @@ class Accounts:
         for account, _ in needs:
             self._renew(account)  # it may have been forgotten when the policy changed
         try:
-            refusal = self._lease(amounts, now) if amounts else None
-            return self._admit(people, now) if people and refusal is None else refusal
+            refusal = self._admit(people, now) if people else None
+            return self._lease(amounts, now) if amounts and refusal is None else refusal
         except LedgerError as problem:
             self._fail(str(problem), now)
             return self._without_ledger(needs)

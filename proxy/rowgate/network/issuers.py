@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 from urllib.parse import quote_plus, urlsplit
 
 import httpx
@@ -87,6 +87,8 @@ class IssuerRecovered:
     issuer: str
     what: str
 
+
+_T = TypeVar("_T")
 
 Notice = KeysChanged | IssuerFailed | IssuerRecovered
 
@@ -160,6 +162,16 @@ async def _body(response: httpx.Response, longest: int) -> bytes:
             raise IssuerError(f"answered more than {longest} bytes")
         body += part
     return bytes(body)
+
+
+async def _shared(task: asyncio.Task[_T]) -> _T:
+    """Wait for what others may wait for as well: who gives up stops nobody else. Raises IssuerError if it stops."""
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        if task.cancelled():  # by a policy that asks another way
+            raise IssuerError("is no longer asked this way") from None
+        raise
 
 
 def is_private_way(url: str) -> bool:
@@ -262,12 +274,12 @@ class IssuerKeys:
         return self._fetching is not None or self._tried is None or self._clock.monotonic() - self._tried >= self._retry
 
     async def _look(self) -> None:
-        """Look at the keys, or wait with others for a look that is under way; who gives up stops nobody else."""
+        """Look at the keys, or wait with others for a look that is under way."""
         if self._fetching is None:
             self._tried = self._clock.monotonic()
             self._fetching = asyncio.create_task(self._fetch(), name="rowgate-issuer-keys-fetch")
             self._fetching.add_done_callback(self._fetched)
-        await asyncio.shield(self._fetching)
+        await _shared(self._fetching)
 
     def _fetched(self, _: asyncio.Task[None]) -> None:
         self._fetching = None
@@ -380,7 +392,7 @@ class Introspector:
         return former._replace(until=min(end, now + PAUSE_SECONDS)) if now < end else None
 
     async def _shared(self, token: str, digest: bytes) -> Answer:
-        """Ask, or wait with others for an answer about the same token; who gives up stops nobody else."""
+        """Ask, or wait with others for an answer about the same token."""
         task = self._asking.get(digest)
         if task is None:
             if self._failed_at is not None and self._clock.monotonic() - self._failed_at < PAUSE_SECONDS:
@@ -389,7 +401,7 @@ class Introspector:
                 raise IssuerError("is being asked about too many tokens at once")
             task = self._asking[digest] = asyncio.create_task(self._ask(token, digest), name="rowgate-introspection")
             task.add_done_callback(lambda done: self._asked(digest, done))
-        return await asyncio.shield(task)
+        return await _shared(task)
 
     def _asked(self, digest: bytes, task: asyncio.Task[Answer]) -> None:
         del self._asking[digest]

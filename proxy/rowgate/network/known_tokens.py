@@ -14,8 +14,6 @@ class KnownToken(NamedTuple):
     """A token that has been verified."""
 
     end_user: EndUser
-    ends: float
-    """Time of day at which the token or its key comes to its end (seconds since the epoch)."""
     until: float
     """When its issuer has to be asked again (monotonic clock)."""
     keys: IssuerKeys
@@ -42,7 +40,7 @@ class KnownTokens:
             if known is None:
                 return None
             self.keep(digest, known)
-        if known.ends <= self._clock.wall():
+        if known.end_user.expires <= self._clock.wall():
             return None
         now = self._clock.monotonic()
         return known.end_user if now < known.until and now < known.keys.good_until else None

@@ -14,7 +14,7 @@ from rowgate.network.dialler import Connected
 from rowgate.network.outlet import Outlet
 from rowgate.network.tls import Tls, TlsError
 from rowgate.session.admission import MAX_AUTHENTICATION, Admission, Ends, LoginError
-from rowgate.session.commands import CancelStatement, EndSession, Report
+from rowgate.session.commands import Command
 from rowgate.session.denial import fatal
 from rowgate.session.reception import Reception, TlsBegun, refusal
 from rowgate.session.session import CONNECTION_FAILURE, Session
@@ -67,7 +67,7 @@ class Owner(Protocol):
         """The server's connection has ended without a word."""
         ...
 
-    def carry_out(self, link: "Link", command: CancelStatement | EndSession | Report) -> None:
+    def carry_out(self, link: "Link", command: Command) -> None:
         """Do what a session asks for."""
         ...
 

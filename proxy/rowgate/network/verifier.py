@@ -152,7 +152,9 @@ class Verifier:
             try:
                 verified = await self._verify(token, digest, unverified, origin)
             except TokenRefusedError:
-                raise
+                if generation == self._generation:
+                    raise
+                continue  # what was in force then is no longer
             except Exception as problem:  # who was asked could not say: that lets nobody in
                 why = f"it cannot be verified: {type(problem).__name__}"
                 raise TokenRefusedError(f"iss {shown(unverified.issuer)}: {why}", TRY_AGAIN) from problem
@@ -179,6 +181,8 @@ class Verifier:
         if key_id is None:
             end_user = replace(end_user, key=key.public.id)
         ends = self._judge_key(issuer, key, algorithm, end_user, now)
+        if ends < end_user.expires:
+            end_user = replace(end_user, expires=ends)
         if self._doubt.must_wait(origin):
             await self._wait(origin)
         self._judge_signature(issuer, key, digest, unverified, origin)
@@ -189,7 +193,7 @@ class Verifier:
         if self._ask.revoked(end_user):
             what = f"of {end_user.name}, and it, its key, its issuer or its end user is revoked"
             raise _refused(issuer, what, claimed=end_user)
-        return KnownToken(end_user, ends, until, source.keys)
+        return KnownToken(end_user, until, source.keys)
 
     async def _key(self, source: _Source, unverified: Unverified) -> SigningKey:
         """Return the key that a token names, once its issuer has been asked."""

@@ -139,7 +139,7 @@ class UnreachableModel(_Strict):
     """What becomes of tokens while their issuer cannot be reached."""
 
     grace: Grace
-    """How long its keys and answers that are known still count, at most 24h; a token not seen before is refused."""
+    """How long its keys and answers that are known still count, at most 24h; what is not known of it is refused."""
 
 
 class IssuerModel(_Strict):

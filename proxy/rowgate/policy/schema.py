@@ -22,7 +22,8 @@ def schema_text() -> str:
 def _sharpened(node: Any) -> Any:
     """Return a schema as strict as the model: no key may be empty, and a mapping takes only keys of its pattern.
 
-    pydantic's titles repeat the keys and its descriptions keep the line breaks of the source; both go.
+    pydantic's titles repeat the keys and its descriptions keep the line breaks of the source; both go, and
+    so do defaults in other words than a policy's: 86400.0 is no 24h.
     """
     if isinstance(node, list):
         return [_sharpened(item) for item in node]
@@ -33,7 +34,7 @@ def _sharpened(node: Any) -> Any:
     if len(options) == 1:
         del sharp["anyOf"]
         sharp = {**options[0], **sharp}
-    if "default" in sharp and not sharp["default"]:
+    if "default" in sharp and not (sharp["default"] and isinstance(sharp["default"], str)):
         del sharp["default"]
     if "patternProperties" in sharp:
         sharp["additionalProperties"] = False

@@ -22,6 +22,7 @@ cdef class ClientStream:
     cdef public Conversation conversation
     cdef public bint gated
     cdef public Starter starter
+    cdef public object bearers
     cdef object _stepper
     cdef public long long buffered
     cdef bytearray _kept
@@ -41,17 +42,22 @@ cdef class ClientStream:
     cdef Py_ssize_t _unfinished(self, long long end) except -1
     @cython.locals(available=cython.longlong, needed=cython.longlong, limit=cython.longlong)
     cdef bint _needs_more(self, bytes data, long long position, int kind, long long whole) except -1
+    @cython.locals(middle=cython.longlong, last=cython.longlong)
+    cdef bint _needs_all(self, bytes data, long long position, long long whole) except -1
     @cython.locals(conversation=Conversation)
     cdef int _message(self, int kind, long long position, long long whole, double now) except -1
 
     @cython.locals(conversation=Conversation, text=bytes, statement=Statement, plan=Plan, execution=Execution,
                    outcome=cython.int, reply=Reply)
     cdef int _query(self, long long position, long long whole, double now) except -1
+    @cython.locals(conversation=Conversation, plan=Plan, execution=Execution, outcome=cython.int)
+    cdef int _query_carrying(self, long long position, bytes text, Statement statement, double now) except -1
     @cython.locals(conversation=Conversation, statement=Statement, several=cython.bint)
     cdef int _query_divided(self, long long position, bytes text, Execution execution, double now) except -1
     cdef Statement _read_part(self, bytes text, Part part)
     @cython.locals(conversation=Conversation)
     cdef bint _must_wait_for_text(self, bytes data, long long position, double now) except -1
+    cdef bint _go_on(self, double now) except -1
     @cython.locals(conversation=Conversation)
     cdef bint _run_lone(self, object lone, double now) except -1
     @cython.locals(conversation=Conversation, statement=Statement, portal=Portal, execution=Execution, outcome=cython.int,
@@ -59,11 +65,16 @@ cdef class ClientStream:
     cdef bint _send_lone(self, object lone, double now) except -1
 
     @cython.locals(conversation=Conversation, body=cython.longlong, end=cython.longlong, middle=cython.longlong,
-                   text_end=cython.longlong, name=bytes, text=bytes, statement=Statement, execution=Execution, reply=Reply)
+                   text_end=cython.longlong, name=bytes, text=bytes, statement=Statement, execution=Execution, reply=Reply,
+                   carrying=cython.bint)
     cdef int _parse(self, long long position, long long whole, double now) except -1
     @cython.locals(conversation=Conversation, body=cython.longlong, end=cython.longlong, middle=cython.longlong,
-                   last=cython.longlong, name=bytes, prepared=bytes, portal=Portal)
+                   last=cython.longlong, name=bytes, prepared=bytes, portal=Portal, found=Statement)
     cdef int _bind(self, long long position, long long whole) except -1
+    @cython.locals(conversation=Conversation, reply=Reply, portal=Portal)
+    cdef int _bind_bearing(self, long long position, long long whole, long long start, bytes name, object bearing) except -1
+    @cython.locals(conversation=Conversation)
+    cdef int _parse_carrying(self, long long position, bytes name, bytes text, bytes tail) except -1
     @cython.locals(conversation=Conversation, name=bytes, reply=Reply, portal=Portal)
     cdef int _describe(self, long long position, long long whole, double now) except -1
     @cython.locals(conversation=Conversation, statement=Statement, plan=Plan)

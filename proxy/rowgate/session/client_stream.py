@@ -9,11 +9,13 @@ make a later cut impossible to undo; PROTOCOL.md, "What follows", gives the rule
   the group is complete and inside its limits, so nothing commits that the client has not been told about.
 """
 
-from typing import Final
+from typing import Any, Final
 
 from rowgate.metering.plan import Plan
-from rowgate.session import commands, denial
-from rowgate.session.conversation import Conversation, SessionOverError
+from rowgate.session import bearer, commands, denial
+from rowgate.session.bearer import Bearers, Bearing
+from rowgate.session.commands import TokenRefusal
+from rowgate.session.conversation import Conversation, Judge, SessionOverError, Terms
 from rowgate.session.execution import Execution, Portal
 from rowgate.session.kinds import (
     BIND_REPLY,
@@ -36,7 +38,10 @@ from rowgate.session.lone import Lone, goes_alone
 from rowgate.session.replies import Reply
 from rowgate.session.starter import REDEFINED, Starter, leaves_transaction
 from rowgate.session.steps import Step, Stepper, Steps, can_step, not_by_steps, padded
+from rowgate.sql.assignment import MISPLACED, REWRITTEN, may_bring_token
+from rowgate.sql.kinds import TRANSACTION_KINDS
 from rowgate.sql.statement import UNKNOWN, Part, Statement
+from rowgate.subject import EndUser
 from rowgate.verdict import PROGRAM_LIMIT_EXCEEDED, PROTOCOL_VIOLATION, Denial
 from rowgate.wire import messages
 from rowgate.wire.types import (
@@ -96,7 +101,8 @@ class ClientStream:
         self.conversation = conversation
         self.gated = False
         self.starter = Starter(conversation)
-        self._stepper = Stepper(conversation, self.starter)
+        self.bearers = Bearers(conversation)
+        self._stepper = Stepper(conversation, self.starter, self.bearers)
         self.buffered = 0
         self._kept = bytearray()  # one piece: crumbs kept one by one take twenty times their bytes
         self._needed = 0
@@ -202,7 +208,7 @@ class ClientStream:
         needed = whole
         if kind in (BIND, FUNCTION_CALL):
             if available >= MAX_NAMES or (kind == BIND and _names_end(data, position + HEADER_SIZE, len(data)) > 0):
-                return False
+                return kind == BIND and self._needs_all(data, position, whole)
             needed = min(whole, MAX_NAMES)
         limit = MAX_TEXT if kind in (QUERY, PARSE) else MAX_NAMES
         if needed > limit:
@@ -213,6 +219,22 @@ class ClientStream:
             return True
         self._forward_to(position)
         self._keep(data, position, needed)
+        return True
+
+    def _needs_all(self, data: bytes, position: int, whole: int) -> bool:
+        """Wait for all of a Bind whose parameters may hold a token."""
+        middle = _zero_at(data, position + HEADER_SIZE, len(data))
+        last = _zero_at(data, middle + 1, len(data))
+        if middle < 0 or last < 0 or not _is_bearing(self.conversation.statements.get(data[middle + 1 : last])):
+            return False
+        if whole > bearer.MAX_BOUND:
+            what = (
+                f"a Bind of {whole} bytes to a statement with a token passes the {bearer.MAX_BOUND} bytes it may have"
+            )
+            self._fatal(position, PROGRAM_LIMIT_EXCEEDED, what)
+            return True
+        self._forward_to(position)
+        self._keep(data, position, whole)
         return True
 
     def _message(self, kind: int, position: int, whole: int, now: float) -> int:  # noqa: C901, PLR0911, PLR0912 - a dispatch: one line a case
@@ -230,6 +252,8 @@ class ClientStream:
             return REPLACED
         if kind == COPY_DATA:
             return FORWARD
+        if conversation.setting is not None:
+            conversation.identify(now)
         if kind == QUERY:
             if conversation.replies.length >= MAX_PENDING:
                 return GATED
@@ -276,7 +300,7 @@ class ClientStream:
 
     # Simple query
 
-    def _query(self, position: int, whole: int, now: float) -> int:  # noqa: PLR0911 - a dispatch: one line a case
+    def _query(self, position: int, whole: int, now: float) -> int:  # noqa: C901, PLR0911, PLR0912 - a dispatch: one line a case
         conversation = self.conversation
         text = self._text(position + HEADER_SIZE, position + whole)
         if text is None:
@@ -287,6 +311,8 @@ class ClientStream:
         if self._delicate(position, text):
             return GATED
         statement: Statement = conversation.services.reader.read(text, plain=self._plain(text))
+        if conversation.terms is not None and (statement.assigns or not statement.parsed) and _carries(statement, text):
+            return self._query_carrying(position, text, statement, now)
         plan = conversation.plan_of(statement)
         execution = self.starter.execution(statement, plan, None)
         if conversation.skipping:
@@ -296,6 +322,10 @@ class ClientStream:
             return self._gate_flushed(position)
         if plan.denial is not None:
             return self._deny_query(position, execution, plan.denial, now)
+        if conversation.setting is not None and not conversation.watching and _names_another(statement):
+            if conversation.replies.head is not None:
+                return self._gate_flushed(position)
+            return self._query_divided(position, text, execution, now)
         # A group whose Sync has not come holds writes that an error of this Query's would undo, so a cut must as well.
         undoes = conversation.group_open and conversation.group_writes
         if execution.metered and (undoes or not execution.pure):
@@ -315,6 +345,67 @@ class ClientStream:
         conversation.forget_unnamed()
         conversation.replies.push(QUERY_REPLY, PASS).execution = execution
         return FORWARD
+
+    def _query_carrying(self, position: int, text: bytes, statement: Statement, now: float) -> int:  # noqa: PLR0911 - a dispatch: one line a case
+        """Verify the token in a text, and send the end user in its place; nothing of the text goes as it came."""
+        conversation = self.conversation
+        if conversation.skipping or conversation.ask_failed:
+            # The server skips it; or what was asked for it has failed, and the client has been told.
+            conversation.ask_failed = False
+            return self._skipped(position, bearer.misplaced(statement))
+        if conversation.replies.head is not None:
+            return self._gate_flushed(position)
+        plan = conversation.plan_of(statement)
+        execution = self.starter.execution(statement, plan, None)
+        refusal = plan.denial
+        if refusal is None and (not statement.parsed or statement.assigns & MISPLACED):
+            refusal = bearer.misplaced(statement)
+        if refusal is not None:
+            return self._deny_query(position, execution, refusal, now)
+        if conversation.group_open:
+            return self._deny_query(position, execution, not_by_steps(statement), now)
+        if len(statement.parts) > 1:
+            return self._query_divided(position, text, execution, now)
+        assignments = conversation.services.reader.assignments(text)
+        prepared = self.bearers.prepare(assignments, now, block=conversation.is_in_block(), synced=True)
+        if prepared is None:
+            return self._gate_flushed(position)
+        if isinstance(prepared, Denial):
+            return self._deny_query(position, execution, prepared, now)
+        outcome = self.starter.may_start(execution, now)
+        if outcome == WAIT:
+            return GATED
+        if outcome == REFUSE and self.starter.refusal is not None:
+            return self._deny_query(position, execution, self.starter.refusal, now)
+        execution.changes = (prepared.changes,)
+        self.starter.started(execution)
+        conversation.group_ended()
+        conversation.forget_unnamed()
+        self._forward_to(position)
+        conversation.to_server.append(messages.query(bearer.rewritten(text, assignments, prepared.values)))
+        conversation.replies.push(QUERY_REPLY, PASS).execution = execution
+        return REPLACED
+
+    def token_verified(self, outcome: EndUser | TokenRefusal, now: float) -> None:
+        """Go on with the statement whose token has been verified."""
+        self.bearers.verified(outcome)
+        self.feed(b"", now)
+
+    def begin(self, end_user: EndUser, now: float) -> None:
+        """Begin as the end user whom the log-in has named."""
+        self.bearers.begin(end_user, now)
+        self.feed(b"", now)
+
+    def take_terms(self, judge: Judge, terms: Terms | None) -> None:
+        """Take the judge (for nobody) and the terms of a new policy; whom its terms do not know counts no more."""
+        conversation = self.conversation
+        former, conversation.terms = conversation.terms, terms
+        conversation.end_user = None
+        conversation.judged_by(judge)
+        if conversation.setting is not None:
+            if terms is None or (terms.per_transaction and former is not None and not former.per_transaction):
+                conversation.setting.forget()
+            conversation.identify(now=0.0)
 
     def _query_divided(self, position: int, text: bytes, execution: Execution, now: float) -> int:
         """Run a text that could write so that each result can be cut before anything of it commits."""
@@ -348,17 +439,27 @@ class ClientStream:
     def _must_wait_for_text(self, data: bytes, position: int, now: float) -> bool:
         """Go on with a text that does not run in one go; keep what the client sent behind it until it is over."""
         conversation = self.conversation
-        if (self._lone is None and conversation.steps is None) or conversation.copying or self._pass_on:
+        if self._lone is None and conversation.steps is None and conversation.installing is None:
+            return False
+        if conversation.copying or self._pass_on:
             return False
         self._forward_to(position)
         try:
-            if self._stepper.run(now) if self._lone is None else self._run_lone(self._lone, now):
+            if self._go_on(now):
                 return False
         except SessionOverError as over:
             conversation.end(over.sqlstate, str(over))
         self.gated = True
         self._keep(data, position, 0)
         return True
+
+    def _go_on(self, now: float) -> bool:
+        """Send what may be sent now of what does not run in one go; return whether that is all."""
+        if self._lone is not None:
+            return self._run_lone(self._lone, now)
+        if self.conversation.steps is not None:
+            return self._stepper.run(now)
+        return self.bearers.install()
 
     def _run_lone(self, lone: Lone, now: float) -> bool:
         """Send the statement, and its Sync once it is complete; return whether both are on their way."""
@@ -417,7 +518,7 @@ class ClientStream:
 
     # Extended query
 
-    def _parse(self, position: int, whole: int, now: float) -> int:  # noqa: PLR0911 - the hot path, in one place
+    def _parse(self, position: int, whole: int, now: float) -> int:  # noqa: C901, PLR0911 - the hot path, in one place
         conversation = self.conversation
         body = position + HEADER_SIZE
         end = position + whole
@@ -434,6 +535,11 @@ class ClientStream:
             return self._gate_flushed(position)  # a cut cannot undo it, and the client would take it for skipped
         statement: Statement = conversation.services.reader.read(text, plain=self._plain(text))
         refusal = conversation.plan_of(statement).denial
+        carrying = (
+            conversation.terms is not None and (statement.assigns or not statement.parsed) and _carries(statement, text)
+        )
+        if carrying and refusal is None and not _can_carry(statement):
+            refusal = bearer.misplaced(statement)
         if refusal is not None and not conversation.skipping:
             execution = self.starter.execution(statement, conversation.plan_of(statement), None)
             if self.starter.slow_down(now):
@@ -444,7 +550,7 @@ class ClientStream:
             conversation.replies.push(PARSE_REPLY, PASS).denial = refusal
             return REPLACED
         if conversation.skipping:
-            return self._skipped(position, refusal)
+            return self._skipped(position, bearer.misplaced(statement) if carrying else refusal)
         if len(conversation.statement_groups) >= MAX_NAMED:
             if conversation.replies.head is not None:
                 return self._gate_flushed(position)
@@ -458,7 +564,19 @@ class ClientStream:
         conversation.statement_groups[name] = conversation.group
         if conversation.descriptions:
             conversation.descriptions.pop(name, None)
+        if carrying:
+            return self._parse_carrying(position, name, text, self._data[text_end + 1 : end])
         return FORWARD
+
+    def _parse_carrying(self, position: int, name: bytes, text: bytes, tail: bytes) -> int:
+        """Prepare the statement with nothing in the token's place; the token is verified when it is executed."""
+        conversation = self.conversation
+        assignments = conversation.services.reader.assignments(text)
+        bearing = Bearing(conversation.statements[name], text, tail, assignments)
+        conversation.statements[name] = bearing
+        self._forward_to(position)
+        conversation.to_server.append(bearing.parse(name, [""] * len(assignments)))
+        return REPLACED
 
     def _bind(self, position: int, whole: int) -> int:
         conversation = self.conversation
@@ -480,12 +598,43 @@ class ClientStream:
             return REPLACED
         if conversation.leftover and not prepared and prepared not in conversation.statements:
             self._clear_away(position, messages.close_statement(prepared))
+        found = conversation.statements.get(prepared)
+        if found is not None and found.assigns and _is_bearing(found):
+            return self._bind_bearing(position, whole, last + 1, name, found)
         conversation.replies.push(BIND_REPLY, PASS).undo = (name, conversation.portals.get(name))
-        portal = conversation.portals[name] = Portal(conversation.statements.get(prepared, UNKNOWN))
+        portal = conversation.portals[name] = Portal(found if found is not None else UNKNOWN)
         portal.group = conversation.group
         if conversation.descriptions:
             portal.prepared = conversation.descriptions.get(prepared)
         return FORWARD
+
+    def _bind_bearing(self, position: int, whole: int, start: int, name: bytes, bearing: Any) -> int:
+        """Bind with nothing in the tokens' places, and keep the tokens for the portal's execution."""
+        conversation = self.conversation
+        if position + whole > len(self._data):
+            return GATED  # its name has come to mean this statement only now
+        try:
+            bound = bearer.bound_of(bearing, self._data, start, position + whole)
+        except ValueError as problem:
+            self._violation(position, f"invalid Bind: {problem}")
+            return REPLACED
+        refusal = bearer.reserved_by(bound)
+        reply = conversation.replies.push(BIND_REPLY, PASS)
+        self._forward_to(position)
+        if refusal is not None and conversation.terms is not None and conversation.terms.enforced:
+            self.starter.denied(
+                self.starter.execution(bearing.shared, conversation.plan_of(bearing.shared), None), refusal
+            )
+            reply.denial = refusal
+            conversation.to_server.append(denial.substitute_bind(refusal, conversation.nonce))
+            return REPLACED
+        reply.undo = (name, conversation.portals.get(name))
+        portal = conversation.portals[name] = Portal(bearing.shared)
+        portal.group = conversation.group
+        portal.bearer = bound if bound.assignments else None
+        prepared = self._data[position + HEADER_SIZE + len(name) + 1 : start - 1]
+        conversation.to_server.append(bound.bind(name, prepared, bound.nothing()))
+        return REPLACED
 
     def _describe(self, position: int, whole: int, now: float) -> int:
         conversation = self.conversation
@@ -564,7 +713,7 @@ class ClientStream:
             conversation.statement_groups[name] = conversation.group
         return FORWARD
 
-    def _execute(self, position: int, whole: int, now: float) -> int:  # noqa: PLR0911 - the hot path, in one place
+    def _execute(self, position: int, whole: int, now: float) -> int:  # noqa: C901, PLR0911, PLR0912 - the hot path, in one place
         conversation = self.conversation
         if conversation.skipping:
             return FORWARD
@@ -586,6 +735,17 @@ class ClientStream:
         if conversation.open_executes and not execution.pure and (not undoable or leaves_transaction(statement)):
             return self._gate_flushed(position)
         refusal = plan.denial
+        prepared: Any = None
+        if portal.bearer is not None and refusal is None and conversation.terms is not None:
+            if conversation.replies.groups:
+                return GATED  # only then is it known whether a transaction is open
+            prepared = self.bearers.prepare(
+                portal.bearer.assignments, now, block=conversation.is_in_block(), synced=False
+            )
+            if prepared is None:
+                return self._gate_flushed(position)
+            if isinstance(prepared, Denial):
+                refusal = prepared
         if refusal is None:
             outcome = self.starter.may_start(execution, now)
             if outcome == WAIT:
@@ -606,6 +766,11 @@ class ClientStream:
             conversation.to_server.append(messages.describe_portal(name))
             conversation.replies.push(DESCRIBE_REPLY, SWALLOW).portal = portal
             portal.described = True
+        if prepared is not None:
+            self._forward_to(position)
+            self.bearers.run_bound(portal.bearer, name, prepared)
+            portal.bearer = None
+            execution.changes = (prepared.changes,)
         self.starter.started(execution)
         conversation.replies.push(EXECUTE_REPLY, PASS).execution = execution
         return FORWARD
@@ -735,6 +900,38 @@ class ClientStream:
         """End the session: what came before is still sent, the client is told why, the server sees a Terminate."""
         self._forward_to(position)
         self.conversation.end(sqlstate, what)
+
+
+# Kinds behind which nobody else counts than before; and those that it does not matter to who counts.
+_NAMING_NOBODY: Final = frozenset({"begin", "savepoint", "release", "finish_prepared"})
+_FOR_NOBODY: Final = TRANSACTION_KINDS | {"set", "show", "session"}
+
+
+def _carries(statement: Statement, text: bytes) -> bool:
+    """Return whether a text must not reach the server as it is: it brings a token, or something that may be one."""
+    if not statement.parsed:
+        return may_bring_token(text)
+    return bool(statement.assigns & (REWRITTEN | MISPLACED))
+
+
+def _can_carry(statement: Statement) -> bool:
+    """Return whether the token in it can be replaced where it is prepared."""
+    return statement.parsed and not statement.assigns & MISPLACED and len(statement.parts) == 1
+
+
+def _is_bearing(statement: object) -> bool:
+    return isinstance(statement, Bearing)
+
+
+def _names_another(statement: Statement) -> bool:
+    """Return whether somebody else may count for a later statement of a text than for its first."""
+    changed = False
+    for part in statement.parts:
+        if changed and part.kind not in _FOR_NOBODY:
+            return True
+        changed = changed or bool(part.assigns)
+        changed = changed or (part.kind in TRANSACTION_KINDS and part.kind not in _NAMING_NOBODY)
+    return False
 
 
 EXECUTE_TAIL = 5  # the portal name's terminating zero and the four bytes of the row limit

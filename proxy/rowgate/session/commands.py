@@ -1,6 +1,6 @@
 """What a session asks its link to do beyond passing bytes: rare, so plain frozen values."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rowgate.verdict import Denial
 
@@ -18,6 +18,20 @@ class EndSession:
 
 
 @dataclass(frozen=True, slots=True)
+class VerifyToken:
+    """Find out whose token this is; call ``token_verified`` with the answer, however long that takes."""
+
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRefusal:
+    """Why a token does not count, in words for the client; nothing of the token is in them."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Something the journal of rare events should know; ``kind`` is one of the names below."""
 
@@ -28,7 +42,7 @@ class Report:
     rows: int = 0
 
 
-Command = CancelStatement | EndSession | Report
+Command = CancelStatement | EndSession | Report | VerifyToken
 
 # Kinds of report.
 DENIED = "denied"

@@ -15,6 +15,9 @@ cdef class Services:
     cdef public object define_rule
     cdef public object counted_entities
     cdef public object changes
+    cdef public object tokens
+    cdef public object seal
+    cdef public object wall
     cdef public bint trusted
 
 @cython.final
@@ -64,6 +67,17 @@ cdef class Conversation:
     cdef public long long rows
     cdef public long long octets
     cdef public Charge ambient
+    cdef public object terms
+    cdef public object end_user
+    cdef public object setting
+    cdef public Statement control
+    cdef public long long control_group
+    cdef public bint changing
+    cdef public object installing
+    cdef public bint asking
+    cdef public bint ask_failed
+    cdef public bytes answer
+    cdef public object server_session
 
     @cython.locals(plan=Plan)
     cpdef Plan plan_of(self, Statement statement)
@@ -72,5 +86,9 @@ cdef class Conversation:
     cpdef undo(self, list dropped)
     cdef bint is_uncertain(self, long long group) except -1
     cpdef forget_unnamed(self)
+    cpdef identify(self, double now)
+    cpdef follow(self, Execution execution)
+    cpdef follow_completed(self, Execution execution)
+    cpdef follow_answered(self)
     cpdef interpose(self, bytes message)
     cpdef group_ended(self)

@@ -1,17 +1,23 @@
 """The state both directions of a session share; the streams change it, nobody else does."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import inf
 from typing import Any, Final, Protocol
 
 from rowgate.metering.account import Account
 from rowgate.metering.charge import Charge
-from rowgate.metering.plan import Plan
+from rowgate.metering.plan import UNBOUNDED, Plan
 from rowgate.session.commands import Command, EndSession, Report
 from rowgate.session.denial import fatal
 from rowgate.session.execution import Execution, Portal
 from rowgate.session.kinds import BIND_REPLY
 from rowgate.session.replies import Reply, ReplyQueue
-from rowgate.sql.statement import Statement
+from rowgate.session.setting import Named, changes_of, is_in_block
+from rowgate.sql.assignment import Assignment
+from rowgate.sql.kinds import TRANSACTION_KINDS
+from rowgate.sql.statement import UNKNOWN, Statement
+from rowgate.subject import EndUser
 from rowgate.verdict import Denial, Refusal
 from rowgate.wire.messages import TERMINATE
 from rowgate.wire.types import IDLE
@@ -56,6 +62,10 @@ class Reader(Protocol):
         """Return its statements with their places, None if it does not parse."""
         ...
 
+    def assignments(self, text: bytes) -> tuple[Assignment, ...]:
+        """Return what a text that was read does to the proxy's own settings."""
+        ...
+
 
 class Recorder(Protocol):
     """Keeps one record a statement."""
@@ -71,10 +81,41 @@ class Recorder(Protocol):
         ...
 
 
+class Tokens(Protocol):
+    """Knows whose tokens those are that have been verified a moment ago."""
+
+    def known(self, token: str) -> EndUser | None:
+        """Return whose token this is, None if that must be found out (``commands.VerifyToken``)."""
+        ...
+
+
+class Seal(Protocol):
+    """Makes what the server's row-level security can check, and nobody but the proxy can make."""
+
+    def seal(self, end_user: str, session: tuple[int, int], transaction: int | None, expires: float) -> str:
+        """Return the setting's value: ASCII, for one session (process, start) and one transaction (None: for all)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What holds for end users' tokens in a session, under the policy in force and its client rule.
+
+    ``judge_of`` gives the judge of what an end user (None: nobody) does; ``enforced``: a refused token is an error, not
+    merely reported; ``per_transaction``: an end user counts for the transaction that brought his token.
+    """
+
+    judge_of: Callable[[EndUser | None], "Judge"]
+    enforced: bool = True
+    per_transaction: bool = False
+
+
 class Services:
     """What a session is given by its worker; shared by all sessions of one database.
 
     ``changes(defined)`` says that the catalogue is behind: a relation it does not know, or a name defined anew.
+    ``tokens`` verifies end users' tokens; ``seal``, where there is one, makes what row-level security believes;
+    ``wall`` is the time of day in seconds since the epoch.
     """
 
     __slots__ = (
@@ -85,7 +126,10 @@ class Services:
         "journal_errors",
         "reader",
         "refill",
+        "seal",
+        "tokens",
         "trusted",
+        "wall",
     )
 
     def __init__(
@@ -98,6 +142,9 @@ class Services:
         define_rule: Callable[[str], Any],
         counted_entities: Callable[[Sequence[Account], Sequence[int]], tuple[Account, ...]],
         changes: Callable[[bool], None],
+        tokens: Tokens | None = None,
+        seal: Seal | None = None,
+        wall: Callable[[], float] = lambda: inf,
     ) -> None:
         self.reader = reader
         self.journal = journal
@@ -106,6 +153,9 @@ class Services:
         self.define_rule = define_rule
         self.counted_entities = counted_entities
         self.changes = changes
+        self.tokens = tokens
+        self.seal = seal
+        self.wall = wall
         # False while names may mean something else than the catalogue says: then nothing counts as a pure read.
         self.trusted = True
 
@@ -113,12 +163,14 @@ class Services:
 class Conversation:
     """Where a session stands: outputs, expected replies, transaction, prepared statements, what is in its way."""
 
-    def __init__(self, services: Services, judge: Judge, definition: object, nonce: str) -> None:
+    def __init__(  # noqa: PLR0915 - what a session has, in one place
+        self, services: Services, judge: Judge, definition: object, nonce: str
+    ) -> None:
         self.services = services
-        self.judge = judge
-        self.plans = judge.plans
+        self.judge: Judge
+        self.plans: dict[Statement, Plan]
         # Nothing can be stopped: no byte is added either, even where what is recorded is less exact for it.
-        self.watching = not judge.enforces
+        self.watching: bool
         self.definition = definition
         self.nonce = nonce
         self.to_client: list[bytes] = []
@@ -175,15 +227,75 @@ class Conversation:
         self.conforming_strings = True
         self.plain = True
         self.denials = 0
+        # What holds for end users' tokens, None: nothing is known of any. For whom what is sent now counts, and where
+        # that comes from (``setting.Setting``), None while there is nobody.
+        self.terms: Terms | None = None
+        self.end_user: EndUser | None = None
+        self.setting: Any = None
+        # The last statement that controls transactions, and its group; whether what is on its way changes who counts.
+        self.control: Statement | None = None
+        self.control_group = 0
+        self.changing = False
+        # Whom the log-in has named, while the server has not been told (again), and whether for a transaction only.
+        self.installing: tuple[Named, bool] | None = None
+        # What the proxy asks the server, for a seal: whether it waits, whether that has failed, the row it was given;
+        # and what it knows of the server's session (process, start).
+        self.asking = False
+        self.ask_failed = False
+        self.answer = b""
+        self.server_session: tuple[int, int] | None = None
         self.rows = 0  # delivered so far, for the record of the session's end
         self.octets = 0
         self.ambient: Charge | None = None
+        self.judged_by(judge)
 
     def judged_by(self, judge: Judge) -> None:
-        """Take another judge: the policy has changed; what runs keeps the plan it has."""
+        """Take another judge: the policy, or who counts, has changed; what runs keeps the plan it has."""
         self.judge = judge
         self.plans = judge.plans
         self.watching = not judge.enforces
+        # What the server says unasked is charged to the session's own limits on bytes, without a statement's caps.
+        ambient = Charge(self.plan_of(UNKNOWN))
+        ambient.rows_left = ambient.octets_left = UNBOUNDED
+        self.ambient = ambient
+
+    def is_in_block(self) -> bool:
+        """Return whether a transaction block will be open behind everything that has been sent, if nothing fails."""
+        if self.setting is not None:
+            return bool(self.setting.ahead.block)
+        if self.control is None or (self.control_group != self.group and not self.replies.groups):
+            return self.transaction != IDLE
+        parts = [part for part in self.control.parts if part.kind in TRANSACTION_KINDS]
+        return bool(parts) and is_in_block(parts[len(parts) - 1])
+
+    def identify(self, now: float) -> None:
+        """Find who counts for what is sent next, and have it judged accordingly."""
+        named: Named | None = self.setting.ahead.current if self.setting is not None else None
+        end_user = named.end_user if named is not None and now < named.until else None
+        if end_user is not self.end_user:
+            self.end_user = end_user
+            if self.terms is not None:
+                self.judged_by(self.terms.judge_of(end_user))
+
+    def follow(self, execution: Execution) -> None:
+        """Note what a statement that is about to be sent does to who counts."""
+        if execution.changes is None:
+            execution.changes = changes_of(execution.statement)
+        self.changing = True
+        self.setting.sent(execution.changes)
+
+    def follow_completed(self, execution: Execution) -> None:
+        """Note that the next statement of a text is complete."""
+        if self.setting is not None:
+            self.installing = self.setting.completed(execution.changes[0]) or self.installing
+        execution.changes = execution.changes[1:] or None
+
+    def follow_answered(self) -> None:
+        """Nothing is on its way; where nobody counts any more, nothing is followed either."""
+        self.setting.all_answered()
+        if self.setting.names_nobody:
+            self.setting = None
+            self.identify(0.0)
 
     def set_parameter(self, name: str, value: str) -> None:
         """Follow what the server reports about how it reads SQL (ParameterStatus)."""
@@ -203,8 +315,8 @@ class Conversation:
         return self.cancelling or self.cutting is not None
 
     def must_wait_for_group(self) -> bool:
-        """Return whether a new group has to wait: for a result that may be cut inside a transaction, or for a COPY."""
-        return (self.exclusive or self.takes_copy) and self.replies.head is not None
+        """Return whether a new group has to wait: for a result that may be cut, a COPY, or a change of who counts."""
+        return (self.exclusive or self.takes_copy or self.changing) and self.replies.head is not None
 
     def interpose(self, message: bytes) -> None:
         """Send a message of our own to the server: never inside one of the client's."""
@@ -274,6 +386,8 @@ class Conversation:
 
     def group_ended(self) -> None:
         """Forget the client's extended group: its Sync (or a simple Query) has been forwarded."""
+        if self.setting is not None and (self.steps is None or not self.steps.own):
+            self.setting.group_ended()
         self.group_open = False
         self.group_writes = False
         self.group_in_transaction = False

@@ -36,6 +36,11 @@ def substitute_describe(denial: Denial, nonce: str) -> bytes:
     return messages.describe_statement(words(denial, nonce))
 
 
+def substitute_bind(denial: Denial, nonce: str) -> bytes:
+    """Return the Bind that stands for a denied one: no prepared statement has such a name (26000)."""
+    return messages.bind(b"", words(denial, nonce))
+
+
 def substitute_execute(denial: Denial, nonce: str) -> bytes:
     """Return the Execute that stands for a denied one, or aborts a group: no portal has such a name (34000)."""
     return messages.execute(words(denial, nonce))

@@ -13,6 +13,7 @@ cdef class Portal:
     cdef public long long group
     cdef public object counted
     cdef public Portal prepared
+    cdef public object bearer
 
 @cython.final
 @cython.freelist(64)
@@ -30,3 +31,4 @@ cdef class Execution:
     cdef public bint late
     cdef public bint throttled
     cdef public double held_since
+    cdef public object changes

@@ -23,6 +23,8 @@ SWALLOW_NO_DATA: Final = 2
 STEP: Final = 3
 LAST_STEP: Final = 4
 FINISH: Final = 5
+# Of what the proxy itself asks the server, or sets there.
+OWN: Final = 6
 
 # Whether an execution may start.
 START: Final = 0

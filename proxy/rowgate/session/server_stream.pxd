@@ -8,7 +8,7 @@ from rowgate.wire.rows cimport RowScanner
 ctypedef const unsigned char* p_uchar
 
 cdef int CALL_REPLY, COPY_END, DESCRIBE_REPLY, EXECUTE_REPLY, PARSE_REPLY, QUERY_REPLY, SYNC_REPLY
-cdef int FINISH, LAST_STEP, PASS, STEP, SWALLOW, SWALLOW_NO_DATA
+cdef int FINISH, LAST_STEP, OWN, PASS, STEP, SWALLOW, SWALLOW_NO_DATA
 cdef int COPY_DATA, DATA_ROW, ERROR_RESPONSE, FUNCTION_CALL_RESPONSE, IDLE, NO_DATA, NOTICE_RESPONSE, NOTIFICATION_RESPONSE, PARAMETER_STATUS
 cdef int ANSWER, COMPLETE, CONTINUE, DESCRIBE, MEASURE, READY, RETURN, STRIDE, TAKE_COPY, VIOLATE
 cdef int PARAMETER_DESCRIPTION, READY_FOR_QUERY, ROW_DESCRIPTION
@@ -39,6 +39,8 @@ cdef class ServerStream:
     @cython.locals(conversation=Conversation, reply=Reply, execution=Execution, charge=Charge, scanner=RowScanner,
                    length=cython.longlong, outcome=cython.int, p=p_uchar)
     cdef Py_ssize_t _rows(self, bytes data, long long position, int kind, double now) except -2
+    @cython.locals(whole=cython.longlong)
+    cdef Py_ssize_t _own_row(self, bytes data, long long position) except -2
     @cython.locals(scanner=RowScanner)
     cdef Py_ssize_t _drop_rows(self, bytes data, long long position, int kind) except -2
     cdef _count_entities(self, Execution execution)
@@ -85,6 +87,7 @@ cdef class ServerStream:
     cdef _all_answered(self, int status)
     cdef object _several(self, Reply reply, long long position, long long whole)
     cdef bint _is_told(self, Reply reply) except -1
+    cdef int _own_answered(self, int status, long long position) except -1
     cdef int _step_answered(self, int manner, int status, long long position) except -1
     @cython.locals(replies=ReplyQueue)
     cdef _pop(self)

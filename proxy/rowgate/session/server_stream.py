@@ -21,6 +21,7 @@ from rowgate.session.kinds import (
     EXECUTE_REPLY,
     FINISH,
     LAST_STEP,
+    OWN,
     PARSE_REPLY,
     PASS,
     QUERY_REPLY,
@@ -188,12 +189,14 @@ class ServerStream:
 
     # Rows
 
-    def _rows(self, data: bytes, position: int, kind: int, now: float) -> int:  # noqa: C901, PLR0911 - the hot path, in one place
+    def _rows(self, data: bytes, position: int, kind: int, now: float) -> int:  # noqa: C901, PLR0911, PLR0912 - the hot path, in one place
         """Let rows pass while they fit; return where to go on, -1 when data is used up, held, or the session ended."""
         conversation = self.conversation
         reply = conversation.replies.head
         execution: Execution | None = reply.execution if reply is not None else None
         if reply is None or execution is None or TABLE[reply.kind * STRIDE + kind] != MEASURE:
+            if reply is not None and reply.manner == OWN and kind == DATA_ROW:
+                return self._own_row(data, position)
             self._violation(position, "a row that nobody asked for")
             return -1
         if conversation.cutting is not None:
@@ -232,6 +235,21 @@ class ServerStream:
         if outcome == DROP:
             self._forward_to(position)
         return position
+
+    def _own_row(self, data: bytes, position: int) -> int:
+        """Keep the row that the proxy has asked for itself; return where to go on, -1 until all of it has come."""
+        self._forward_to(position)
+        whole = 1 + int.from_bytes(data[position + 1 : position + HEADER_SIZE], "big")
+        if not HEADER_SIZE <= whole <= MAX_READ:
+            self._violation(position, f"an answer of {whole} bytes")
+            return -1
+        if position + whole > len(data):
+            self._kept += data[position:]
+            self._needed = whole
+            return -1
+        self.conversation.answer = data[position + HEADER_SIZE : position + whole]
+        self._start = position + whole
+        return position + whole
 
     def _drop_rows(self, data: bytes, position: int, kind: int) -> int:
         scanner = self._scanner
@@ -304,7 +322,7 @@ class ServerStream:
         )
         if execution.outside and not execution.pure and replies.groups:
             # A FunctionCall, or a policy tightened under a running statement: its Sync has gone, and it has committed.
-            refusal = replace(refusal, message=f"{refusal.message}; it has run, what it changed stands")
+            refusal = _standing(refusal)
         execution.cut = refusal
         conversation.cutting = execution
         conversation.report(commands.CUT, refusal, execution.statement.template, rows=execution.charge.rows)
@@ -347,7 +365,7 @@ class ServerStream:
         conversation.replies.surplus = 0  # the answer to what was sent behind all of them
         if action == COMPLETE:
             return self._completed(reply, position, whole)
-        dropping = reply.manner == SWALLOW or conversation.cutting is not None
+        dropping = reply.manner == SWALLOW or reply.manner == OWN or conversation.cutting is not None  # noqa: PLR1714 - a set is no C
         if kind in (ROW_DESCRIPTION, PARAMETER_DESCRIPTION) and action != VIOLATE and not dropping:
             outcome = self._describes(reply, position, whole, now)
             if outcome != FORWARD:
@@ -406,6 +424,8 @@ class ServerStream:
         if execution is None:
             return self._completed_ours(reply, position)
         dropping = conversation.cutting is not None
+        if execution.changes is not None:
+            conversation.follow_completed(execution)
         if reply.kind == EXECUTE_REPLY:
             portal = execution.portal
             if portal is not None:
@@ -430,8 +450,10 @@ class ServerStream:
         return DROP if dropping else FORWARD
 
     def _completed_ours(self, reply: Reply, position: int) -> int:
-        """A statement of our own is complete: the text's BEGIN, or what finishes it."""
-        if reply.manner == SWALLOW and reply.kind == EXECUTE_REPLY:
+        """A statement of our own is complete: the text's BEGIN, what finishes it, or a question."""
+        if reply.manner in (SWALLOW, OWN) and reply.kind == EXECUTE_REPLY:
+            if reply.manner == OWN:
+                self.conversation.asking = False
             self._pop()
             return DROP
         if reply.manner != FINISH:
@@ -554,7 +576,7 @@ class ServerStream:
         if len(parts) >= 2:  # noqa: PLR2004 - name and value
             self.conversation.set_parameter(parts[0].decode("ascii", "replace"), parts[1].decode("ascii", "replace"))
 
-    def _error(self, position: int, whole: int, now: float) -> int:
+    def _error(self, position: int, whole: int, now: float) -> int:  # noqa: C901, PLR0912 - the hot path, in one place
         """An error: the server's own, a denial's in its place, or the end of a cut."""
         conversation = self.conversation
         replies = conversation.replies
@@ -568,6 +590,8 @@ class ServerStream:
         conversation.copying = False
         conversation.completion = b""
         replies.failed()
+        if conversation.setting is not None:
+            conversation.setting.failed()
         own = reply.denial or self._several(reply, position, whole)
         if cutting is not None:
             own = None if cutting.late else cutting.cut  # late: the substitute behind the group has the one word
@@ -587,8 +611,12 @@ class ServerStream:
         if reply.kind in (SYNC_REPLY, QUERY_REPLY, CALL_REPLY):
             reply.denial = None
             reply.execution = None
+            conversation.ask_failed = reply.manner == OWN
             return outcome
         dropped = replies.drop_to_sync()
+        if conversation.asking:
+            conversation.asking = False
+            conversation.ask_failed = replies.head is not None and replies.head.manner == OWN
         conversation.undo(dropped)
         for each in dropped:
             if each.execution is not None and each.execution is not execution:
@@ -615,7 +643,7 @@ class ServerStream:
         steps.failed = steps.answered = True
         return bool(told)
 
-    def _ready(self, reply: Reply, position: int, whole: int) -> int:
+    def _ready(self, reply: Reply, position: int, whole: int) -> int:  # noqa: C901, PLR0912 - the hot path, in one place
         """ReadyForQuery: a group is answered."""
         conversation = self.conversation
         replies = conversation.replies
@@ -629,6 +657,8 @@ class ServerStream:
         self._pop()
         status = self._data[position + HEADER_SIZE]
         conversation.transaction = status
+        if conversation.setting is not None:
+            conversation.setting.ready(status)
         if conversation.defining and status == IDLE:
             conversation.defining = False
             conversation.services.changes(True)  # noqa: FBT003 - from now on others see what was defined
@@ -639,11 +669,16 @@ class ServerStream:
             if cutting.late:
                 # The substitute behind it aborts the transaction; its error, and its ReadyForQuery, are the client's.
                 outcome = DROP
+                behind: Reply | None = replies.head
+                if status == IDLE and not cutting.pure and behind is not None and behind.denial is not None:
+                    behind.denial = _standing(behind.denial)  # there was no transaction after all
             elif status == IDLE and cutting.cut is not None:
                 self._say(position, cutting.cut)
                 self._start = position
             else:
                 return self._fatal(position, PROTOCOL_VIOLATION, "a result that passed its limit could not be undone")
+        elif manner == OWN:
+            outcome = self._own_answered(status, position)
         elif manner != PASS and conversation.steps is not None:
             outcome = self._step_answered(manner, status, position)
         elif conversation.completion:
@@ -669,6 +704,19 @@ class ServerStream:
         steps.answered = False
         return DROP
 
+    def _own_answered(self, status: int, position: int) -> int:
+        """Keep the ReadyForQuery of what the proxy has asked from the client; it is the client's if that has failed."""
+        conversation = self.conversation
+        conversation.asking = False
+        if not conversation.ask_failed:
+            return DROP
+        if conversation.steps is None:
+            return FORWARD
+        conversation.ask_failed = False
+        conversation.steps.failed = True
+        conversation.steps.own = conversation.steps.own and status != IDLE
+        return self._step_answered(STEP, status, position)
+
     def _ready_again(self, position: int, whole: int) -> int:
         """ReadyForQuery for a Sync that was taken for ignored, but a COPY FROM failed before the server had read it."""
         conversation = self.conversation
@@ -677,6 +725,8 @@ class ServerStream:
         conversation.replies.surplus -= 1
         status = self._data[position + HEADER_SIZE]
         conversation.transaction = status
+        if conversation.setting is not None:
+            conversation.setting.ready(status)
         if conversation.skipping:
             conversation.group_ended()
         if conversation.replies.head is None:
@@ -690,6 +740,10 @@ class ServerStream:
         conversation.exclusive = False
         conversation.takes_copy = False
         conversation.unsettled = False
+        conversation.control = None
+        conversation.changing = False
+        if conversation.setting is not None:
+            conversation.follow_answered()
         if status == IDLE and not conversation.group_open:
             conversation.portals.clear()
 
@@ -793,3 +847,8 @@ def _is_fatal(data: bytes, position: int, whole: int) -> bool:
 def _read_whole(kind: int) -> bool:
     """Return whether a message is short, or must be understood, so that it is waited for."""
     return kind not in (DATA_ROW, COPY_DATA, FUNCTION_CALL_RESPONSE, NOTIFICATION_RESPONSE)
+
+
+def _standing(refusal: Denial) -> Denial:
+    """Return the denial of a result whose statement can no longer be undone: its client must not think so."""
+    return replace(refusal, message=f"{refusal.message}; it has run, what it changed stands")

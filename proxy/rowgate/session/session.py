@@ -7,14 +7,12 @@ and calls ``resume`` at ``deadline``.
 
 from typing import Final
 
-from rowgate.metering.charge import Charge
-from rowgate.metering.plan import UNBOUNDED
 from rowgate.session.client_stream import ClientStream
-from rowgate.session.commands import Command
-from rowgate.session.conversation import Conversation, Judge, Services
+from rowgate.session.commands import Command, TokenRefusal
+from rowgate.session.conversation import Conversation, Judge, Services, Terms
 from rowgate.session.denial import fatal
 from rowgate.session.server_stream import ServerStream
-from rowgate.sql.statement import UNKNOWN
+from rowgate.subject import EndUser
 from rowgate.verdict import QUERY_CANCELED, Denial
 
 # Bytes of a client's pipeline kept while it is gated, before its socket is left to fill up.
@@ -31,14 +29,16 @@ _CANCELLED: Final = Denial(
 class Session:
     """The machine of one session between its start-up and its end."""
 
-    def __init__(self, services: Services, judge: Judge, definition: object, nonce: str) -> None:
+    def __init__(
+        self, services: Services, judge: Judge, definition: object, nonce: str, terms: Terms | None = None
+    ) -> None:
         conversation = Conversation(services, judge, definition, nonce)
+        conversation.terms = terms
         self.conversation = conversation
         self.client = ClientStream(conversation)
         self.server = ServerStream(conversation)
         self.to_client = conversation.to_client
         self.to_server = conversation.to_server
-        self._begin_ambient()
 
     @property
     def commands(self) -> list[Command]:
@@ -54,6 +54,13 @@ class Session:
         self.server.feed(data, now)
         if self.client.gated and not self.client.starter.retry_at:
             self.client.feed(b"", now)
+
+    def begin(self, end_user: EndUser, now: float) -> None:
+        """Begin as the end user whom the log-in has named, unless he counts for single transactions alone.
+
+        The server is told ahead of the client's first statement.
+        """
+        self.client.begin(end_user, now)
 
     def welcome(self, octets: int, now: float) -> bool:
         """Charge ``octets`` of the server's greeting; return False if the session must end instead."""
@@ -104,17 +111,14 @@ class Session:
             return b""
         return fatal(CONNECTION_FAILURE, "the server closed the connection unexpectedly", SERVER_LOST_HINT)
 
-    def judged_by(self, judge: Judge) -> None:
-        """Take the judge of a new policy; what runs keeps the plan it has."""
-        self.conversation.judged_by(judge)
-        self._begin_ambient()
+    def judged_by(self, judge: Judge, terms: Terms | None = None) -> None:
+        """Take the judge, for nobody, and the terms of a new policy; what runs keeps the plan it has."""
+        self.client.take_terms(judge, terms)
+
+    def token_verified(self, outcome: EndUser | TokenRefusal, now: float) -> None:
+        """Whose token it is that ``VerifyToken`` has asked about: go on with the statement that brought it."""
+        self.client.token_verified(outcome, now)
 
     def close(self) -> None:
         """End the session: close the records of what was running."""
         self.server.close()
-
-    def _begin_ambient(self) -> None:
-        """What the server says unasked is charged to the session's own limits on bytes, without a statement's caps."""
-        ambient = Charge(self.conversation.plan_of(UNKNOWN))
-        ambient.rows_left = ambient.octets_left = UNBOUNDED
-        self.conversation.ambient = ambient

@@ -96,6 +96,10 @@ class Starter:
         conversation.denials = 0
         self._open(execution)
         execution.outside = conversation.transaction == IDLE and not conversation.maybe_in_transaction
+        if execution.changes is not None or (
+            conversation.setting is not None and (statement.controls_transaction or statement.assigns)
+        ):
+            conversation.follow(execution)
         if not (statement.pure and statement.rows_possible) and _redefines(statement):
             conversation.distrust_names(REDEFINED)
         if not statement.settled or statement.defines:
@@ -107,6 +111,8 @@ class Starter:
             if statement.controls_transaction and leaves_transaction(statement):
                 conversation.maybe_in_transaction = True
                 conversation.group_in_transaction = False
+                conversation.control = statement
+                conversation.control_group = conversation.group
             if execution.plan.enforced and execution.portal is not None and _takes_copy(statement):
                 conversation.takes_copy = True
         if execution.metered:

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from rowgate.session import denial
+from rowgate.session.bearer import Bearers, rewritten
 from rowgate.session.conversation import Conversation
 from rowgate.session.execution import Execution
 from rowgate.session.kinds import (
@@ -36,7 +37,9 @@ from rowgate.session.kinds import (
     WAIT,
 )
 from rowgate.session.replies import Reply
+from rowgate.session.setting import Event
 from rowgate.session.starter import Starter
+from rowgate.sql.assignment import REWRITTEN
 from rowgate.sql.kinds import TRANSACTION_KINDS
 from rowgate.sql.statement import Part, Statement
 from rowgate.verdict import FEATURE_NOT_SUPPORTED, Denial
@@ -92,9 +95,10 @@ class Steps:
 class Stepper:
     """Sends the steps of one session's texts, each once the former is answered."""
 
-    def __init__(self, conversation: Conversation, starter: Starter) -> None:
+    def __init__(self, conversation: Conversation, starter: Starter, bearers: Bearers) -> None:
         self.conversation = conversation
         self.starter = starter
+        self.bearers = bearers
 
     def run(self, now: float) -> bool:
         """Send what may be sent now; return whether the text is over, so that what the client sent next may go."""
@@ -113,20 +117,28 @@ class Stepper:
             conversation.steps = None
             return True
         if steps.failed:
-            self._query(b"ROLLBACK", FINISH)
+            self._finish(Event.ROLLBACK)
         elif steps.sent:
-            self._query(b"COMMIT", FINISH)
+            self._finish(Event.COMMIT)
         else:
             self._go_on(steps, now)
         return False
 
     def _go_on(self, steps: Steps, now: float) -> None:
         conversation = self.conversation
+        if conversation.setting is not None:
+            conversation.identify(now)
         step: Step = steps.steps[steps.index]
         execution = self.starter.execution(step.statement, conversation.plan_of(step.statement), None)
         refusal = execution.plan.denial
         if steps.delicate and not conversation.plain:
             refusal = not_by_steps(step.statement)
+        text = step.text
+        if refusal is None and conversation.terms is not None and step.statement.assigns & REWRITTEN:
+            carried = self._carry(steps, step, execution, now)
+            if carried is None:
+                return
+            text, refusal = carried
         if refusal is None:
             outcome = self.starter.may_start(execution, now)
             if outcome == WAIT:
@@ -136,15 +148,44 @@ class Stepper:
             self._refuse(execution, refusal, now)
         elif steps.own and step.kind in _DIVIDING and step.kind != "begin":
             # SAVEPOINT and kin fail, which undoes the implicit transaction.
-            self._query(b"COMMIT" if step.kind == "commit" else b"ROLLBACK", FINISH)
+            self._finish(Event.COMMIT if step.kind == "commit" else Event.ROLLBACK)
         else:
-            self._send(steps, step, execution)
+            self._send(steps, step, execution, text)
 
-    def _send(self, steps: Steps, step: Step, execution: Execution) -> None:
+    def _carry(self, steps: Steps, step: Step, execution: Execution, now: float) -> tuple[bytes, Denial | None] | None:
+        """Return what a step that brings a token is sent as, or its denial; None: wait."""
+        conversation = self.conversation
+        begins = self._begins(steps, step)
+        if begins and conversation.services.seal is not None:
+            # What the seal is for must be open when the server is asked.
+            steps.own = True
+            conversation.maybe_in_transaction = True
+            if conversation.setting is not None:
+                conversation.setting.begin_block()
+            self._begin()
+            self.bearers.ask(synced=True)
+            return None
+        assignments = conversation.services.reader.assignments(step.text)
+        block = begins or steps.own or conversation.transaction != IDLE
+        prepared = self.bearers.prepare(assignments, now, block=block, synced=True)
+        if prepared is None:
+            return None
+        if isinstance(prepared, Denial):
+            return b"", prepared
+        execution.changes = (prepared.changes,)
+        return rewritten(step.text, assignments, prepared.values), None
+
+    def _begins(self, steps: Steps, step: Step) -> bool:
+        """Return whether a transaction of ours has to begin ahead of a step."""
+        return not steps.own and self.conversation.transaction == IDLE and step.kind not in _DIVIDING
+
+    def _send(self, steps: Steps, step: Step, execution: Execution, text: bytes) -> None:
         conversation = self.conversation
         steps.muted = steps.own and step.kind == "begin"
-        begins = not steps.own and conversation.transaction == IDLE and step.kind not in _DIVIDING
+        begins = self._begins(steps, step)
         conversation.maybe_in_transaction = conversation.maybe_in_transaction or begins
+        if begins and conversation.setting is not None:
+            conversation.setting.begin_block()
         self.starter.started(execution)
         if conversation.ended:
             return
@@ -153,7 +194,7 @@ class Stepper:
             steps.own = True
         steps.index += 1
         last = steps.sent and steps.own and not steps.muted
-        self._query(step.text, LAST_STEP if last else STEP).execution = execution
+        self._query(text, LAST_STEP if last else STEP).execution = execution
 
     def _refuse(self, execution: Execution, refusal: Denial, now: float) -> None:
         """Send what must fail in the step's place."""
@@ -169,6 +210,12 @@ class Stepper:
         conversation.to_server.append(messages.parse(b"", b"BEGIN") + messages.bind(b"", b"") + messages.execute(b""))
         for kind in (PARSE_REPLY, BIND_REPLY, EXECUTE_REPLY):
             conversation.replies.push(kind, SWALLOW)
+
+    def _finish(self, event: Event) -> None:
+        """End the transaction that is ours."""
+        self._query(event.value.upper().encode(), FINISH)
+        if self.conversation.setting is not None:
+            self.conversation.setting.finish(event)
 
     def _query(self, text: bytes, manner: int) -> Reply:
         conversation = self.conversation

@@ -15,6 +15,9 @@ STATEMENT_ACTIONS = frozenset({COPY_TO})
 UNKNOWN_KIND = "unknown"
 UTILITY_KIND = "utility"
 
+SESSION_KIND = "session"
+"""A statement that changes the session alone, its settings apart: DISCARD, DEALLOCATE, CLOSE, LISTEN and kin."""
+
 DEFINE_KIND = "define"
 """A statement after which a name may stand for something that runs code: CREATE FUNCTION, CREATE VIEW and kin."""
 

@@ -10,6 +10,7 @@ from typing import Any
 from rowgate.sql.kinds import (
     COPY_TO,
     DEFINE_KIND,
+    SESSION_KIND,
     STATEMENT_ACTIONS,
     TRANSACTION_KINDS,
     UTILITY_KIND,
@@ -39,7 +40,7 @@ _COPY_WORD = re.compile(r"\bcopy\b", re.IGNORECASE)
 _NO_ACTION: frozenset[str] = frozenset()
 
 
-def part_of(tree: Tree, names: Names, location: int = 0, length: int = 0) -> Part:
+def part_of(tree: Tree, names: Names, location: int = 0, length: int = 0, assigns: int = 0) -> Part:
     """Return the part for one statement's tree, ``{"SelectStmt": {…}}`` and the like."""
     ((node, body),) = tree.items()
     facts = Facts(names)
@@ -56,11 +57,14 @@ def part_of(tree: Tree, names: Names, location: int = 0, length: int = 0) -> Par
         location=location,
         length=length,
         settled=facts.settled(),
+        savepoint=body.get("savepoint_name", ""),
+        chains=bool(body.get("chain")) if node == "TransactionStmt" else False,
+        assigns=assigns,
     )
 
 
 def _reads_nobody(kind: str, facts: Facts) -> bool:
-    if kind in TRANSACTION_KINDS or kind in ("set", "show"):
+    if kind in TRANSACTION_KINDS or kind in ("set", "show", SESSION_KIND):
         return True
     return kind == "select" and facts.nobody and facts.pure and not facts.has_from and not facts.tables
 
@@ -145,7 +149,7 @@ def _show(body: Tree, _: Facts) -> Reading:
 
 def _set(body: Tree, _: Facts) -> Reading:
     """``SET TRANSACTION`` and ``SET SESSION CHARACTERISTICS`` are no settings of the session."""
-    kind = UTILITY_KIND if body.get("kind") == "VAR_SET_MULTI" else "set"
+    kind = SESSION_KIND if body.get("kind") == "VAR_SET_MULTI" else "set"
     return kind, False, 0, _NO_ACTION
 
 
@@ -168,6 +172,11 @@ def _fixed(kind: str, bound: int) -> Callable[[Tree, Facts], Reading]:
 
 _utility = _fixed(UTILITY_KIND, 0)
 _define = _fixed(DEFINE_KIND, 0)
+
+# What changes the session alone, and neither reads nor writes a table.
+_SESSION_STATEMENTS = frozenset(
+    {"ClosePortalStmt", "ConstraintsSetStmt", "DeallocateStmt", "DiscardStmt", "ListenStmt", "UnlistenStmt"}
+)
 
 # What gives a name a meaning that runs code when it is used in a query.
 _DEFINITIONS = frozenset(
@@ -209,5 +218,6 @@ _READERS: Mapping[str, Callable[[Any, Facts], Reading]] = {
     "PrepareStmt": _fixed("prepare", 0),
     "CallStmt": _fixed("call", -1),
     "DoStmt": _do,
+    **dict.fromkeys(_SESSION_STATEMENTS, _fixed(SESSION_KIND, 0)),
     **dict.fromkeys(_DEFINITIONS, _define),
 }

@@ -12,5 +12,6 @@ cdef class Reader:
     @cython.locals(key=object, found=Statement)
     cpdef Statement read(self, bytes text, bint plain)
 
+    cdef Statement _read_assigning(self, bytes text)
     cdef Statement _read_template(self, bytes key)
     cdef Statement _read_text(self, bytes text)

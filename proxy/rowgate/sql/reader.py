@@ -1,10 +1,21 @@
 """Reads texts into statements, each kind of text once: by template where it has one, by the exact text elsewhere."""
 
 import json
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 from pglast import Error, parser
 
+from rowgate.sql.assignment import (
+    BRINGS_TOKEN,
+    MISPLACED,
+    Assignment,
+    Assignments,
+    assignments,
+    literal_ends,
+    mentions,
+    plain_assignment,
+)
 from rowgate.sql.cache import Cache
 from rowgate.sql.catalogue import Catalogue
 from rowgate.sql.names import Names
@@ -78,15 +89,26 @@ class Reader:
                 found = self._read_template(key)
                 if found.settled:
                     self._templates.put(key, found)
-            return found
-        if len(text) > MAX_KEPT_TEXT:
+            return self._read_assigning(text) if found.by_text and mentions(text) else found
+        if len(text) > MAX_KEPT_TEXT and not mentions(text):
             return self._read_text(text)
         found = self._texts.get(text)
         if found is None:
+            if mentions(text):
+                return self._read_assigning(text)
             found = self._read_text(text)
-            if found.settled:
+            if found.assigns & BRINGS_TOKEN:
+                return self._read_assigning(text)
+            if found.settled and not found.assigns & MISPLACED:
                 self._texts.put(text, found)
         return found
+
+    def assignments(self, text: bytes) -> tuple[Assignment, ...]:
+        """Return what a text that was read does to the proxy's settings, in the order in which it does it."""
+        plain = plain_assignment(text)
+        if plain is not None:
+            return (plain,)
+        return tuple([each for found in _assigned(text, _parse(text)) for each in found.each])
 
     def split(self, text: bytes) -> tuple[Part, ...] | None:
         """Return the parts with the bytes of ``text`` that each is; None when it cannot be parsed.
@@ -94,16 +116,36 @@ class Reader:
         The text of a part is without its semicolon, and without what stands between it and the former one.
         """
         try:
-            trees, _ = _parse(text)
-            return tuple([_part(tree, self._names, len(text)) for tree in trees])
+            return tuple([_part(tree, self._names, len(text)) for tree in _parse(text).trees])
         except Exception:  # noqa: BLE001 - whatever fails while reading, the text is one we cannot read
             return None
 
+    def _read_assigning(self, text: bytes) -> Statement:
+        """Read a text with a token in it, which is what it is known by but for the token, and kept without it."""
+        try:
+            plain = plain_assignment(text)
+            found = (plain,) if plain is not None else self.assignments(text)
+            masked = _masked(text, found)
+        except Exception:  # noqa: BLE001 - fail closed: the statement could be anything
+            return UNKNOWN
+        known = self._texts.get(masked)
+        if known is None:
+            known = self._read_text(text)
+            if known.settled and not known.assigns & MISPLACED and len(masked) <= MAX_KEPT_TEXT:
+                self._texts.put(masked, known)
+        return known
+
     def _read_template(self, key: bytes) -> Statement:
         try:
-            trees, _ = _parse(sql_of(key))
-            parts = tuple([part_of(tree["stmt"], self._names) for tree in trees])
-            return Statement(readable(key.decode()), parts)
+            read = _parse(sql_of(key))
+            assigned = _assigned(sql_of(key), read)
+            parts = tuple(
+                [
+                    part_of(tree["stmt"], self._names, assigns=found.bits)
+                    for tree, found in zip(read.trees, assigned, strict=True)
+                ]
+            )
+            return Statement(readable(key.decode()), parts, by_text=read.calls_set_config)
         except Exception:  # noqa: BLE001 - fail closed: the statement could be anything
             return UNKNOWN
 
@@ -111,9 +153,15 @@ class Reader:
         if len(text) > MAX_PARSED_TEXT and _is_one_query(text):
             return LONG
         try:
-            trees, has_setting = _parse(text)
-            parts = tuple([_part(tree, self._names, len(text)) for tree in trees])
-            return Statement(_template_of(text, trees, parts, has_setting=has_setting), parts)
+            read = _parse(text)
+            assigned = _assigned(text, read)
+            parts = tuple(
+                [
+                    _part(tree, self._names, len(text), found.bits)
+                    for tree, found in zip(read.trees, assigned, strict=True)
+                ]
+            )
+            return Statement(_template_of(text, read.trees, parts, has_setting=read.has_setting), parts)
         except Exception:  # noqa: BLE001 - fail closed: the statement could be anything
             return UNKNOWN
 
@@ -123,8 +171,17 @@ def _is_one_query(text: bytes) -> bool:
     return text.lstrip()[:6].lower() in _QUERY_WORDS and b";" not in text.rstrip(b"; \t\r\n")
 
 
-def _parse(text: bytes) -> tuple[list[Any], bool]:
-    """Return the raw statements of ``text`` and whether one of them sets something.
+class _Read(NamedTuple):
+    """The raw statements of a text; whether one of them sets something, calls ``set_config``, or discards."""
+
+    trees: list[Any]
+    has_setting: bool
+    calls_set_config: bool
+    discards: bool
+
+
+def _parse(text: bytes) -> _Read:
+    """Return what PostgreSQL's parser makes of ``text``.
 
     Raises ValueError where a limit is passed, UnicodeDecodeError, RecursionError (a tree deeper than Python's limit)
     and ``pglast.Error`` (a syntax error; a tree deeper than PostgreSQL's own limit).
@@ -137,13 +194,34 @@ def _parse(text: bytes) -> tuple[list[Any], bool]:
     statements = _decode(tree)[0].get("stmts", [])
     if len(statements) > MAX_PARTS:
         raise ValueError("too many statements")
-    return statements, '"VariableSetStmt"' in tree or '"setstmt"' in tree
+    has_setting = '"VariableSetStmt"' in tree or '"setstmt"' in tree
+    return _Read(statements, has_setting, '"set_config"' in tree, '"DISCARD_ALL"' in tree)
 
 
-def _part(tree: Any, names: Names, end: int) -> Part:
+def _assigned(text: bytes, read: _Read) -> list[Assignments]:
+    """Return what each statement does to the proxy's settings."""
+    if not (read.has_setting or read.calls_set_config or read.discards):
+        return [Assignments() for _ in read.trees]
+    ends = literal_ends(text.decode()) if read.has_setting or read.calls_set_config else {}
+    return [assignments(tree["stmt"], ends) for tree in read.trees]
+
+
+def _masked(text: bytes, found: Iterable[Assignment]) -> bytes:
+    """Return the text without its tokens: what it is kept by. A zero byte stands for each, which no text has."""
+    pieces = []
+    done = 0
+    for each in found:
+        if each.value_place is not None:
+            start, end = each.value_place
+            pieces.append(text[done:start])
+            done = end
+    return b"\0".join([*pieces, text[done:]])
+
+
+def _part(tree: Any, names: Names, end: int, assigns: int = 0) -> Part:
     location = tree.get("stmt_location", 0)
     length = tree.get("stmt_len", 0) or end - location
-    return part_of(tree["stmt"], names, location, length)
+    return part_of(tree["stmt"], names, location, length, assigns)
 
 
 def _template_of(text: bytes, trees: list[Any], parts: tuple[Part, ...], *, has_setting: bool) -> str:

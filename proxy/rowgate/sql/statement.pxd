@@ -8,6 +8,9 @@ cdef class Part:
     cdef public Py_ssize_t location
     cdef public Py_ssize_t length
     cdef public bint settled
+    cdef public str savepoint
+    cdef public bint chains
+    cdef public int assigns
 
 cdef class Statement:
     cdef public str template
@@ -24,4 +27,6 @@ cdef class Statement:
     cdef public tuple tables
     cdef public bint parsed
     cdef public bint reads_nobody
+    cdef public int assigns
+    cdef public bint by_text
     cdef public object definition

@@ -1,5 +1,8 @@
 """A statement as the rest of the program sees it: facts, and nothing of the text but its template."""
 
+from functools import reduce
+from operator import or_
+
 from rowgate.sql.kinds import (
     DEFINE_KIND,
     OPAQUE_KINDS,
@@ -25,17 +28,22 @@ class Part:
     ``pure``: running it writes nothing, takes no lock, and changes nothing of session or transaction. ``bound``: the
     most rows it can return, 0 for none, -1 for unknown; a LIMIT is not looked at. ``reads_nobody``: its result depends
     on no table. ``settled``: every relation in it is one the catalogue knows. ``location`` and ``length`` are bytes of
-    the text, and mean something in the result of ``split`` only.
+    the text, and mean something in the result of ``split`` only. ``savepoint`` is the name that a SAVEPOINT and kin
+    give; ``chains`` says that a COMMIT or ROLLBACK begins the next transaction at once; ``assigns`` what it does to the
+    proxy's own settings (bits of ``assignment``).
     """
 
     __slots__ = (
         "actions",
+        "assigns",
         "bound",
+        "chains",
         "kind",
         "length",
         "location",
         "pure",
         "reads_nobody",
+        "savepoint",
         "settled",
         "tables",
     )
@@ -49,6 +57,9 @@ class Part:
     location: int
     length: int
     settled: bool
+    savepoint: str
+    chains: bool
+    assigns: int
 
     def __init__(
         self,
@@ -62,6 +73,9 @@ class Part:
         location: int = 0,
         length: int = 0,
         settled: bool = True,
+        savepoint: str = "",
+        chains: bool = False,
+        assigns: int = 0,
     ) -> None:
         self.kind = kind
         self.pure = pure
@@ -72,6 +86,9 @@ class Part:
         self.location = location
         self.length = length
         self.settled = settled
+        self.savepoint = savepoint
+        self.chains = chains
+        self.assigns = assigns
 
     def __repr__(self) -> str:
         return f"Part({self.kind}, pure={self.pure}, bound={self.bound}, tables={self.tables})"
@@ -81,12 +98,15 @@ class Statement:
     """All that is known about one text; equal only to itself, and kept as long as its template is in use.
 
     The facts of several parts are joined: ``pure`` and ``reads_nobody`` if all are, ``bound`` as the
-    sum (-1 if one is unknown), ``actions`` and ``tables`` as the union. ``definition`` belongs to the journal.
+    sum (-1 if one is unknown), ``actions``, ``assigns`` and ``tables`` as the union. ``by_text`` says that what it does
+    to the proxy's settings depends on its literals. ``definition`` belongs to the journal.
     """
 
     __slots__ = (
         "actions",
+        "assigns",
         "bound",
+        "by_text",
         "controls_transaction",
         "defines",
         "definition",
@@ -116,9 +136,11 @@ class Statement:
     tables: tuple[str, ...]
     parsed: bool
     reads_nobody: bool
+    assigns: int
+    by_text: bool
     definition: object
 
-    def __init__(self, template: str, parts: tuple[Part, ...], *, parsed: bool = True) -> None:
+    def __init__(self, template: str, parts: tuple[Part, ...], *, parsed: bool = True, by_text: bool = False) -> None:
         bounds = [part.bound for part in parts]
         kinds = {part.kind for part in parts}
         self.template = template if len(template) <= MAX_TEMPLATE else template[: MAX_TEMPLATE - 1] + "…"
@@ -135,6 +157,8 @@ class Statement:
         self.reads_nobody = all(part.reads_nobody for part in parts)
         self.actions = frozenset().union(*[part.actions for part in parts])
         self.tables = tuple(dict.fromkeys([table for part in parts for table in part.tables]))[:MAX_TABLES]
+        self.assigns = reduce(or_, [part.assigns for part in parts], 0)
+        self.by_text = by_text
         self.definition = None
 
     def __repr__(self) -> str:
