@@ -127,6 +127,7 @@ class Entrance:
             ("users", self._credentials.reload),
             ("passwords", self._reload_logins),
             ("countries", self._reload_countries),
+            *(("server's certificates", servers.reload) for servers in self._servers.values()),
         ):
             try:
                 read()

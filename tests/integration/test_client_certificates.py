@@ -162,9 +162,12 @@ def test_a_list_read_again_ends_the_use_of_a_certificate(
     kim, lists = authority.client("kim"), tmp_path / "lists.pem"
     lists.write_bytes(authority.revoke().read_bytes())
     with serving(tmp_path, server, authority, tls_client_crl=str(lists)) as proxy:
-        connect(proxy, "kim", kim).close()
-        lists.write_bytes(authority.revoke(kim).read_bytes())
-        proxy.reload()
+        with connect(proxy, "kim", kim) as live, connect(proxy, "plain", None, WORD) as other:
+            lists.write_bytes(authority.revoke(kim).read_bytes())
+            proxy.reload()
+            with pytest.raises(psycopg.OperationalError, match="the client's certificate has been revoked"):
+                until(lambda: not live.execute("select 1"))
+            assert other.execute("select 1").fetchone() == (1,)
         until(lambda: is_refused(proxy, "kim", kim))
         until(lambda: any("certificate revoked" in event["what"] for event in told(proxy, "ProtocolViolated")))
         lists.write_bytes(b"no list")

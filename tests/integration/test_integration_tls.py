@@ -397,6 +397,20 @@ def test_a_client_certificate_is_shown_to_the_server(
         assert session.execute("select current_user").fetchone() == ("cert_user",)
 
 
+def test_certificates_for_the_server_are_read_again(
+    tmp_path: Path, encrypted: DebianPostgres, authority: Authority
+) -> None:
+    certificate, key = tmp_path / "own.pem", tmp_path / "own.key"
+    _put(Authority(tmp_path / "former", "the former authority").client("cert_user"), certificate, key)
+    upstream = encrypted.url("", parameters=f"?sslmode=require&sslcert={certificate}&sslkey={key}")
+    with Proxy(tmp_path, upstream.replace("//@", "//"), ADMIT) as proxy:
+        with pytest.raises(psycopg.OperationalError):
+            connect(proxy, "cert_user")
+        _put(authority.client("cert_user"), certificate, key)
+        proxy.reload()
+        _until(lambda: _lets_in(proxy, "cert_user"))
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
@@ -426,6 +440,14 @@ def _shown(proxy: Proxy) -> bytes:
         assert client.recv(1) == b"S"
         with context.wrap_socket(client) as tls:
             return tls.getpeercert(binary_form=True) or b""
+
+
+def _lets_in(proxy: Proxy, user: str) -> bool:
+    try:
+        connect(proxy, user).close()
+    except psycopg.OperationalError:
+        return False
+    return True
 
 
 def _until(condition: object) -> None:

@@ -9,7 +9,7 @@ import pytest
 from rowgate.network.address import Address, parse_upstream
 from rowgate.network.dialler import DialError, Dialler
 from rowgate.network.keepalive import Keepalive
-from rowgate.network.tls_context import listener_context
+from rowgate.network.tls_context import TlsFileError, listener_context
 from support.certificates import Authority
 
 NAME = "db.example"
@@ -57,3 +57,20 @@ async def test_the_certificate_must_have_the_name_that_the_address_was_found_by(
     else:
         with pytest.raises(DialError, match="TLS handshake failed"):
             await dialler.open(address, 30.0)
+
+
+async def test_authorities_read_again_count_from_the_next_connection(
+    tmp_path: Path, authority: Authority, port: int
+) -> None:
+    root = tmp_path / "roots.pem"
+    root.write_bytes(Authority(tmp_path / "former", "the former authority").root.read_bytes())
+    upstream = parse_upstream(f"postgresql://{NAME}:{port}?sslmode=verify-full&sslrootcert={root}")
+    dialler, address = Dialler(upstream, Keepalive(60.0)), Address("127.0.0.1", port, name=NAME)
+    with pytest.raises(DialError, match="TLS handshake failed"):
+        await dialler.open(address, 30.0)
+    root.write_bytes(authority.root.read_bytes())
+    dialler.reload()
+    root.write_text("no PEM")
+    with pytest.raises(TlsFileError):
+        dialler.reload()
+    (await dialler.open(address, 30.0)).transport.abort()

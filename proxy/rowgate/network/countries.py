@@ -44,7 +44,7 @@ class Countries:
         self._reader = _open(self._path)
 
     def of(self, address: IPv4Address | IPv6Address | None) -> str | None:
-        """Return the country's ISO 3166 code, None where the file has none, and for private networks. Takes some 20 µs.
+        """Return the country's ISO 3166 code, None where the file has none and in private networks; takes up to 50 µs.
 
         Raises:
             CountriesError: the file is broken.

@@ -39,9 +39,13 @@ class Dialler:
         self._negotiation = upstream.tls.negotiation
         self._mode = upstream.tls.mode
         self._keepalive = keepalive
-        self._context = server_context(
-            upstream.tls.mode, root=upstream.tls.root, certificate=upstream.tls.certificate, key=upstream.tls.key
-        )
+        self._upstream = upstream
+        self.reload()
+
+    def reload(self) -> None:
+        """Read the files with certificates again, for connections from now on. Raises TlsFileError; nothing changes."""
+        tls = self._upstream.tls
+        self._context = server_context(tls.mode, root=tls.root, certificate=tls.certificate, key=tls.key)
 
     async def open(self, address: Address, seconds: float) -> Connected:
         """Connect to ``address`` within ``seconds``.

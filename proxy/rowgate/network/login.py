@@ -18,12 +18,17 @@ Connect = Callable[..., Awaitable[Any]]
 
 
 class Login:
-    """One upstream's log-in. Reads the files of its ``tls`` once, and raises TlsFileError where they are of no use."""
+    """One upstream's log-in. Reads the files of its ``tls``, and raises TlsFileError where they are of no use."""
 
     def __init__(self, upstream: Upstream) -> None:
         self.upstream = upstream
-        self._context = self._make_context("")
         self._named: dict[str, ssl.SSLContext | None] = {}
+        self.reload()
+
+    def reload(self) -> None:
+        """Read the files with certificates again, for log-ins from now on. Raises TlsFileError; nothing changes."""
+        self._context = self._make_context("")
+        self._named.clear()
 
     async def connect(self, address: Address, database: str = "", **options: Any) -> Any:
         """Connect to one address, whatever its role. ``options``: further arguments of ``asyncpg.connect``.

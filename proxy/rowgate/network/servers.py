@@ -32,6 +32,11 @@ class Servers:
         self._hosts = Hosts(upstream, clock, role_probe(self._login, self._seconds), rng)
         self._dialler = Dialler(upstream, keepalive)
 
+    def reload(self) -> None:
+        """Read the upstream's certificates again, for connections from now on. Raises TlsFileError; nothing changes."""
+        self._dialler.reload()
+        self._login.reload()
+
     async def connect(self) -> Connected:
         """Return a connection to the first host that takes one and is what the upstream asks for.
 
