@@ -206,8 +206,10 @@ def test_a_key_that_acts_for_too_many_is_revoked_and_all_who_came_with_it_are_en
     with pytest.raises(ServerError) as refused:
         thief.session("partner", leaked.token("another@shop.example"), "127.4.0.2")
     assert refused.value.fields["C"].startswith("28")
-    due = until(lambda: told(proxy, "revocation_due"))
+    due = until(lambda: told(proxy, "RevocationDue"))
     assert (due[0]["kind"], due[0]["value"], due[0]["mode"]) == ("signing_key", "leaked/leaked-1", "enforced")
+    until(lambda: told(proxy, "SessionsEnded"))
+    assert not told(proxy, "BackendsNotEnded")
 
 
 @pytest.mark.xfail(reason="sessions do not take SET rowgate.token yet", strict=True)
