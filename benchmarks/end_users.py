@@ -1,8 +1,8 @@
 """What an end user costs the decision: a pool changes him with every transaction, and new ones come all the time.
 
 ``python benchmarks/end_users.py [--people N] [--json]``: microseconds of each step, for policies that limit end users
-in more and more ways, on a real ledger in SQLite. *Change*: another end user becomes the session's, one seen before or a
-new one. *Plan*: of his first statement, of one of another template, of one seen before. *Ledger*: what his first
+in more and more ways, on a real ledger in SQLite. *Change*: another end user becomes the session's, one seen before or
+a new one. *Plan*: of his first statement, of one of another template, of one seen before. *Ledger*: what his first
 statement leases and is admitted by, durably, and what one within the life of that does.
 """
 
