@@ -113,7 +113,7 @@ def test_a_hundred_thousand_people_from_a_thousand_sources_within_a_day(ledger: 
 def test_each_of_a_thousand_sources_gets_its_own_and_no_more(ledger: Path) -> None:
     """What a limit by source alone is worth: the sum is what the policy says, times as many sources as are rented."""
     gate = Gate(ledger, policy(OF_A_SOURCE))
-    attack(gate, range(25_000), sources(1_000), DAY)
+    attack(gate, range(30_000), sources(1_000), DAY)
     of_source: dict[str, set[str]] = {}
     for record in gate.given:
         of_source.setdefault(record.source, set()).add(record.end_user)

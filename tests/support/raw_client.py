@@ -5,6 +5,7 @@ Source: PostgreSQL documentation, "Frontend/Backend Protocol", chapters "Message
 
 import hashlib
 import socket
+import ssl
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -38,11 +39,12 @@ class Message(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where to connect: a TCP port, of 127.0.0.1 by default, or a Unix socket."""
+    """Where to connect: a TCP port, of 127.0.0.1 by default, or a Unix socket; and from which address."""
 
     port: int = 0
     path: Path | None = None
     host: str = "127.0.0.1"
+    origin: str = ""
 
 
 class ServerError(Exception):
@@ -125,6 +127,15 @@ class RawClient:
             self._scram.set_server_final(body[4:].decode())
         elif code != AUTHENTICATION_OK:
             raise AssertionError(f"authentication method {code} is not expected in a test")
+
+    def encrypt(self) -> Self:
+        """Ask for TLS, whoever it is that answers; ahead of ``start``."""
+        self.send(SSL_REQUEST)
+        assert self.octet() == b"S"
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        self._socket = context.wrap_socket(self._socket)
+        return self
 
     # Messages
 
@@ -221,7 +232,8 @@ def _connect(place: Place, timeout: float) -> socket.socket:
         connection.settimeout(timeout)
         connection.connect(str(place.path))
         return connection
-    connection = socket.create_connection((place.host, place.port), timeout)
+    origin = (place.origin, 0) if place.origin else None
+    connection = socket.create_connection((place.host, place.port), timeout, origin)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connection
 

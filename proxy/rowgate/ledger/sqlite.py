@@ -48,7 +48,7 @@ class SqliteStore:
 
     The file must be on a local file system. The write-ahead log is moved into the file only by ``checkpoint``, which
     the owner calls from a thread every few seconds. On disk a scope of one window takes about 1 KiB, and each distinct
-    key of 16 bytes some 250 bytes, in a row and two indexes.
+    key of 16 bytes some 210 bytes, in a row and two indexes.
     """
 
     def __init__(self, path: Path, clock: Clock, sync: Sync = "normal", *, boot: str | None = None) -> None:

@@ -25,7 +25,7 @@ SECONDS: Final = 2.0
 
 _END: Final = """
 SELECT b.process, pg_catalog.pg_terminate_backend(b.process)
-FROM pg_catalog.unnest($1::int[], $2::float8[]) AS b (process, age)
+FROM ROWS FROM (pg_catalog.unnest($1::int[]), pg_catalog.unnest($2::float8[])) AS b (process, age)
 JOIN pg_catalog.pg_stat_activity a ON a.pid = b.process
 WHERE EXTRACT(EPOCH FROM pg_catalog.clock_timestamp() - a.backend_start) >= b.age
 """
