@@ -6,7 +6,7 @@ import typer
 
 from rowgate import __version__
 from rowgate._twins import is_compiled
-from rowgate.cli import audit, bench, demo, doctor, policy, serve
+from rowgate.cli import audit, bench, credentials, demo, doctor, policy, serve
 
 app = typer.Typer(
     name="rowgate",
@@ -18,6 +18,7 @@ app = typer.Typer(
 app.add_typer(policy.app, name="policy")
 app.add_typer(audit.app, name="audit")
 app.command("serve")(serve.serve)
+app.command("credentials")(credentials.credentials)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)
 app.command("bench")(bench.bench)
