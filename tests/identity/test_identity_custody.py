@@ -155,6 +155,16 @@ def test_what_is_overdue_is_refused_where_policy_says_so_and_to_the_second(path:
     assert refused == {"shop_app": True, "auditor": False}
 
 
+def test_a_policy_that_only_watches_refuses_nothing(path: Path, houses: list[House]) -> None:
+    house = House(path, custody(overdue="refuse"))
+    houses.append(house)
+    house.custody.gone(How.LEFT, (LEE,), house.clock.wall())
+    house.custody.adopt(policy(custody(overdue="refuse"), mode=Mode.MONITOR))
+    (overdue,) = house.after(8)
+    assert overdue.facts()["refused"] is False
+    assert house.refused(USER, "shop_app") is None
+
+
 def test_who_comes_back_does_not_undo_it(path: Path, houses: list[House]) -> None:
     house = House(path, custody(overdue="refuse"))
     houses.append(house)

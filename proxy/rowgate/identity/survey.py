@@ -14,7 +14,7 @@ from typing import Final
 
 from rowgate.identity.credential import Use, compared
 from rowgate.identity.departure import Departed
-from rowgate.policy.snapshot import LOCAL_SOURCE, Custody, Network, Snapshot
+from rowgate.policy.snapshot import LOCAL_SOURCE, Custody, Mode, Network, Snapshot
 from rowgate.subject import IdentityKind, folded
 
 DAY: Final = 86_400.0
@@ -89,12 +89,9 @@ class Standing:
     """Why."""
     expires: float | None
     state: State
+    refuses: bool = False
+    """Whether it counts no longer once it is overdue; never in a policy that only watches."""
     remarks: tuple[Remark, ...] = ()
-
-    @property
-    def refuses(self) -> bool:
-        """Whether it counts no longer once it is overdue."""
-        return self.keeping is not None and self.keeping.overdue == "refuse" and self.kind is not None
 
     @property
     def what(self) -> str:
@@ -157,7 +154,13 @@ class _Survey:
             state = State.FINE  # everything with an age is due some day
         expires = self._expires(kind, use)
         remarks = (*self._dormancy(keeping, kind, use, born), *self._ends(expires), *self._of_use(kind, use))
-        return Standing(kind, name, keeping, use, born, due, cause, expires, state, remarks)
+        return Standing(
+            kind, name, keeping, use, born, due, cause, expires, state, self._refuses(keeping, kind), remarks
+        )
+
+    def _refuses(self, keeping: Custody | None, kind: IdentityKind | None) -> bool:
+        enforced = self._policy is not None and self._policy.mode is Mode.ENFORCE
+        return enforced and keeping is not None and keeping.overdue == "refuse" and kind is not None
 
     def _reasons(self, keeping: Custody, use: Use | None, born: float | None) -> Iterator[tuple[float, str]]:
         """Give every moment at which it has to be another, and why."""
