@@ -167,6 +167,9 @@ def _exempted(draft: Draft) -> Iterator[Fault]:
             yield from unknown(draft, (*path, "issuer"), scope.issuer, "issuers", "issuer")
         if scope.signing_key is not None:
             yield from _unknown_signer(draft, (*path, "signing_key"), scope.signing_key)
+            if scope.signing_key.endswith("/*"):
+                hint = "each key has an account of its own; an exemption is for one, or for all when it is left out"
+                yield Fault((*path, "signing_key"), shown(scope.signing_key), "one key such as sso/2026-11", hint)
 
 
 def _unknown_signer(draft: Draft, path: Path, signing_key: str) -> Iterator[Fault]:
