@@ -45,9 +45,10 @@ from rowgate.policy.snapshot import ClientRule, Mode, Snapshot, plain
 from rowgate.reporting import source_text
 from rowgate.session import denial
 from rowgate.session.admission import Admission, Ends, Greeting
+from rowgate.session.commands import TokenRefusal
 from rowgate.session.reception import Reception
 from rowgate.settings import Settings
-from rowgate.subject import Subject
+from rowgate.subject import EndUser, Subject
 from rowgate.visit import Visit
 from rowgate.wire.startup import MAX_NAME, Startup, negotiation, startup_packet
 
@@ -102,6 +103,7 @@ class Entrance:
         self._emit = emit
         self._spawn = spawn
         self._forbidden = forbidden
+        self._verifier = verifier
         self._prefix = secrets.token_hex(4)
         self._next_session = 0
         self.closed = False
@@ -310,6 +312,17 @@ class Entrance:
         if visit.certificate is None or self._tls is None:
             return False
         return is_revoked(self._tls.revoked, *visit.certificate_number)
+
+    async def end_user_of(self, link: Link, token: str) -> EndUser | TokenRefusal:
+        """Return whom a token stands for that a session has been given, or why nobody, in words for the client."""
+        visit: Visit = link.visit
+        if self._verifier is None:
+            return TokenRefusal("the policy names no issuer of tokens")
+        try:
+            return await self._verifier.verify(token, source_text(visit.source))
+        except TokenRefusedError as refused:
+            self._tell_token(visit, refused)
+            return TokenRefusal(refused.client_text)
 
     def source_of(self, link: Link) -> Source:
         """Return where a client really is."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -69,6 +69,8 @@ class Roster:
         spawn: Callable[[Coroutine[Any, Any, None]], None],
     ) -> None:
         self.links: set[Link] = set()
+        self.ended = 0
+        """Sessions that were ended because they might not go on."""
         self._settings = settings
         self._clock = clock
         self._cancels = cancels
@@ -167,9 +169,10 @@ class Roster:
 
     # The end
 
-    def _end(self, over: Iterable[tuple[Link, str]]) -> None:
+    def _end(self, over: Sequence[tuple[Link, str]]) -> None:
         """End sessions at once: the client is told, what the server runs for it is stopped, and its backend goes."""
         begun = self._clock.monotonic()
+        self.ended += len(over)
         gone: list[_Over] = []
         for link, reason in over:
             visit: Visit = link.visit

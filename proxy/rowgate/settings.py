@@ -63,6 +63,14 @@ class Settings:
     """Authorities that may vouch for clients' certificates (PEM); None: no client is asked for one."""
     tls_client_crl: Path | None = None
     """What those authorities have revoked (PEM or DER), a list of each; None: nothing is looked up."""
+    seal_key_file: Path | None = None
+    """The key by which row-level security knows the proxy's word on end users; None: what is set can be forged."""
+    api_listen: Address | None = None
+    """Where HTTP is served beside the control socket; None: nowhere."""
+    api_tokens_file: Path | None = None
+    """Who may ask over HTTP: names, roles and digests of tokens."""
+    api_certificate: Path | None = None
+    api_key: Path | None = None
     country_file: Path | None = None
     """Which country an address is in: a MaxMind DB."""
     auth: Method | None = None
@@ -142,6 +150,10 @@ def _check(settings: Settings) -> None:
     """Raise SettingsError where settings do not go together."""
     if (settings.tls_certificate is None) != (settings.tls_key is None):
         raise SettingsError("settings 'tls_certificate' and 'tls_key' belong together: give both, or neither")
+    if (settings.api_certificate is None) != (settings.api_key is None):
+        raise SettingsError("settings 'api_certificate' and 'api_key' belong together: give both, or neither")
+    if settings.api_listen is not None and settings.api_tokens_file is None:
+        raise SettingsError("setting 'api_listen' needs 'api_tokens_file': make one with rowgate api-token new")
     sources = [name for name in ("auth_file", "auth_query") if getattr(settings, name)]
     if settings.auth is None and sources:
         raise SettingsError(f"setting {sources[0]!r} needs 'auth': expected {_listed(Method)}")
@@ -188,6 +200,13 @@ def _address(name: str, value: object) -> Address | Upstream:
         return parse_listen(text) if name == "listen" else parse_upstream(text)
     except AddressError as problem:
         raise SettingsError(f"setting {name!r}: {problem}") from None
+
+
+def _http_address(name: str, value: object) -> Address:
+    address = _address("listen", value)
+    if not isinstance(address, Address) or address.path:
+        raise SettingsError(f"setting {name!r} is {value!r}: expected HOST:PORT; the control socket is there anyway")
+    return address
 
 
 def _sync(name: str, value: Any) -> Any:
@@ -275,6 +294,11 @@ _CONVERSIONS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "policy": _path,
     "state": _path,
     "tls_certificate": _path,
+    "seal_key_file": _path,
+    "api_listen": _http_address,
+    "api_tokens_file": _path,
+    "api_certificate": _path,
+    "api_key": _path,
     "tls_key": _path,
     "tls_client_ca": _path,
     "tls_client_crl": _path,

@@ -24,17 +24,24 @@ MAX_TOLD: Final = 1_000
 
 
 class Warden:
-    """Says who is kept out. ``ended`` is called when somebody has been revoked or let in again.
+    """Says who is kept out. ``changed`` is called when somebody has been revoked or let in again, ``lifted`` for whom.
 
     While what is revoked cannot be read nobody new is let in; who is on stays, for nothing says that he may not.
     """
 
     def __init__(
-        self, revocations: Revocations, clock: Clock, *, changed: Callable[[], None], emit: Callable[[Event], None]
+        self,
+        revocations: Revocations,
+        clock: Clock,
+        *,
+        changed: Callable[[], None],
+        lifted: Callable[[IdentityKind, str], None],
+        emit: Callable[[Event], None],
     ) -> None:
         self.revocations = revocations
         self._clock = clock
         self._changed = changed
+        self._lifted = lifted
         self._emit = emit
         self._told = revocations.last_deed
         self._unreadable = ""
@@ -89,6 +96,7 @@ class Warden:
             return
         for deed in reversed(self.revocations.history(MAX_TOLD, self._told)):
             if deed.deed is DeedKind.LIFTED:
+                self._lifted(deed.kind, deed.value)
                 self._emit(
                     happened.RevocationLifted(
                         number=deed.revocation, kind=deed.kind.value, value=deed.value, by=deed.by, reason=deed.reason

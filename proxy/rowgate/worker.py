@@ -7,15 +7,17 @@ import asyncio
 import random
 import secrets
 from collections.abc import Coroutine, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from rowgate import __version__
 from rowgate._twins import is_compiled
+from rowgate.administration import Administration
 from rowgate.authentication.frontend import Outcome
 from rowgate.clock import Clock
 from rowgate.entrance import Entrance
-from rowgate.evaluator import Evaluator
+from rowgate.evaluator import Evaluator, SubjectJudge
 from rowgate.events import event as happened
 from rowgate.events.bus import EventBus
 from rowgate.events.event import Event
@@ -23,10 +25,12 @@ from rowgate.events.log import EventLog
 from rowgate.events.webhook import Webhook, WebhookSender, read_secret
 from rowgate.guards.registry import guards_for
 from rowgate.identities import Identities
+from rowgate.identity.seal import Sealer, read_key
 from rowgate.journal.errors import JournalError
 from rowgate.journal.facts import definition
 from rowgate.journal.record import Definition, Kind
 from rowgate.journal.writer import Journal
+from rowgate.keeper import Progress
 from rowgate.ledger.interface import LedgerError
 from rowgate.ledger.sqlite import SqliteStore
 from rowgate.metering.accounts import Accounts, Crossed, Exceeded, Notice
@@ -40,16 +44,17 @@ from rowgate.network.tls import Tls
 from rowgate.policy.compare import loosened
 from rowgate.policy.load import load
 from rowgate.policy.problem import PolicyError
-from rowgate.policy.snapshot import Dimension, Limit, Snapshot, exempted
+from rowgate.policy.snapshot import Dimension, Limit, Mode, Snapshot, exempted
 from rowgate.reporting import Reporter, source_text, who
 from rowgate.roster import ADMIN_SHUTDOWN, Roster
 from rowgate.session import denial
 from rowgate.session import session as session_module
 from rowgate.session.admission import Admission
-from rowgate.session.commands import CancelStatement, Command, EndSession, Report
-from rowgate.session.conversation import Services
+from rowgate.session.commands import CancelStatement, Command, EndSession, VerifyToken
+from rowgate.session.conversation import Services, Terms
 from rowgate.session.session import Session
 from rowgate.settings import Settings
+from rowgate.subject import EndUser, Subject
 from rowgate.visit import Visit
 from rowgate.wire.startup import CancelRequest, Startup
 from rowgate.wire.types import IDLE
@@ -101,7 +106,16 @@ class Worker:
         self.snapshot = snapshot
         self.evaluator = self._evaluator(snapshot)
         self.databases.adopt(snapshot)
-        self.identities = Identities(settings.state, clock, snapshot, changed=self._examine, emit=self.bus.emit)
+        self.identities = Identities(
+            settings.state,
+            clock,
+            snapshot,
+            changed=self._examine,
+            lifted=self.accounts.lifted,
+            live=self._progress,
+            emit=self.bus.emit,
+        )
+        self.seal = _sealer(settings)
         self.entrance = Entrance(
             settings,
             clock,
@@ -111,7 +125,7 @@ class Worker:
             emit=self.bus.emit,
             spawn=self._spawn,
             verifier=self.identities.verifier,
-            forbidden=self.identities.warden.keeps_out,
+            forbidden=self.identities.keeps_out,
         )
         self.roster = Roster(
             settings,
@@ -124,6 +138,14 @@ class Worker:
             emit=self.bus.emit,
             spawn=self._spawn,
         )
+        self.administration = Administration(
+            settings,
+            clock,
+            self.identities,
+            self.roster,
+            ready=lambda: not self.entrance.closed,
+            emit=self.bus.emit,
+        )
         self.listener: Listener | None = None
 
     # Life
@@ -132,11 +154,13 @@ class Worker:
         """Begin to listen."""
         self.listener = await Listener.open(self.settings.listen, self._accept, self.entrance.keepalive)
         self.identities.start()
+        await self.administration.start()
         if self.webhook is not None:
             self.webhook.start()
         self._spawn(self._housekeeping())
         self._spawn(self._checkpoints())
         self._spawn(self.identities.warden.watch())
+        self._spawn(self.identities.keeper.watch())
         self.bus.emit(
             happened.ListenerStarted(
                 address=str(self.address),
@@ -164,6 +188,7 @@ class Worker:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.databases.close()
         await self.entrance.close()
+        await self.administration.close()
         await self.identities.close()
         self.accounts.close()
         self.store.close()
@@ -206,6 +231,7 @@ class Worker:
         Returns whether the policy is in force now.
         """
         self.entrance.reload()
+        self.roster.examine()  # a certificate may have been revoked, whatever becomes of the policy
         try:
             snapshot = load(self.settings.policy)
         except PolicyError as error:
@@ -295,16 +321,39 @@ class Worker:
             "client": subject.client,
             "pid": admission.greeting.process,
         }
-        judge = self.evaluator.judge_for(subject)
         services = self._services(_known(visit.database))
-        session = Session(services, judge, definition(Kind.SESSION, facts), secrets.token_hex(8))
+        nobody = self.evaluator.judge_for(replace(subject, end_user=None))
+        session = Session(
+            services, nobody, definition(Kind.SESSION, facts), secrets.token_hex(8), self._terms(visit, subject)
+        )
         session.conversation.transaction = admission.transaction
         for name, value in admission.parameters.items():
             session.conversation.set_parameter(name, value)
         visit.opened = self.clock.monotonic()
+        if visit.end_user is not None:
+            session.begin(visit.end_user, visit.opened)
+        self.identities.keeper.began(subject)
         visit.startup = None  # of no more use, and there are many sessions
         self.bus.emit(happened.SessionOpened(**who(subject), application=subject.application or None))
         return session
+
+    def _terms(self, visit: Visit, subject: Subject) -> Terms | None:
+        """Return what holds for end users' tokens in a session; None where the policy knows of none."""
+        if not self.snapshot.issuers:
+            return None
+        rule = self.snapshot.client_named(subject.client)
+        return Terms(
+            lambda end_user: self._judge_of(visit, end_user),
+            enforced=self.snapshot.mode is Mode.ENFORCE,
+            per_transaction=rule is not None and rule.per_transaction,
+        )
+
+    def _judge_of(self, visit: Visit, end_user: EndUser | None) -> SubjectJudge:
+        """Return the judge of a session for whom it acts from now on."""
+        subject = visit.subject = replace(_known(visit.subject), end_user=end_user)
+        if end_user is not None and end_user.expires < visit.valid_until:
+            visit.valid_until = end_user.expires
+        return self.evaluator.judge_for(subject)
 
     def server_vanished(self, link: Link) -> None:
         """Let the next clients try another host first."""
@@ -322,7 +371,9 @@ class Worker:
             self._spawn(self._cancel(link))
         elif isinstance(command, EndSession):
             link.end(command.reason)
-        elif isinstance(command, Report):
+        elif isinstance(command, VerifyToken):
+            self._spawn(self._verify(link, command.token))
+        else:
             self.reporter.report(_known(link.visit.subject), self.evaluator.snapshot, command)
 
     def startup_expired(self, link: Link) -> None:
@@ -353,13 +404,15 @@ class Worker:
             return
         if link.session is None:  # its greeting was over the limit
             return
+        conversation = link.session.conversation
+        self.identities.keeper.ended(_known(visit.subject), conversation.rows, conversation.octets)
         self.bus.emit(
             happened.SessionClosed(
                 **who(_known(visit.subject)),
                 reason=reason,
                 duration_s=round(self.clock.monotonic() - visit.opened, 3),
-                rows=link.session.conversation.rows,
-                octets=link.session.conversation.octets,
+                rows=conversation.rows,
+                octets=conversation.octets,
             )
         )
 
@@ -373,13 +426,26 @@ class Worker:
         """Return in the client's words why a session may not go on, whatever the policy says of it."""
         if self.entrance.is_certificate_revoked(link):
             return "the client's certificate has been revoked"
-        return self.identities.warden.forbidden(_known(link.visit.subject))
+        return self.identities.forbidden(_known(link.visit.subject))
 
     def _accept(self) -> Link:
         link = Link(self, asyncio.get_running_loop())
         self.roster.links.add(link)
         link.expire_startup(self.settings.startup_seconds)
         return link
+
+    async def _verify(self, link: Link, token: str) -> None:
+        """Find out whose token a session has been given."""
+        link.token_verified(await self.entrance.end_user_of(link, token))
+
+    def _progress(self) -> list[Progress]:
+        """Return the live sessions, and the rows and bytes each has had so far."""
+        found = []
+        for link in self.roster.links:
+            subject = link.visit.subject if link.visit is not None else None
+            if subject is not None and link.session is not None:
+                found.append((subject, link.session.conversation.rows, link.session.conversation.octets))
+        return found
 
     async def _cancel(self, link: Link) -> None:
         try:
@@ -399,7 +465,10 @@ class Worker:
     def _judge_again(self, link: Link) -> None:
         """Put a live session under the policy in force."""
         if link.session is not None:
-            link.session.judged_by(self.evaluator.judge_for(_known(link.visit.subject)))
+            visit: Visit = link.visit
+            subject = _known(visit.subject)
+            nobody = self.evaluator.judge_for(replace(subject, end_user=None))
+            link.session.judged_by(nobody, self._terms(visit, subject))
 
     def _end_if_idle(self, link: Link, *, unstarted: bool = False) -> None:
         session = link.session
@@ -428,6 +497,9 @@ class Worker:
                 define_rule=self._rule,
                 counted_entities=database.counted,
                 changes=database.changes,
+                tokens=self.identities.verifier,
+                seal=self.seal,
+                wall=self.clock.wall,
             )
         return database.services
 
@@ -546,6 +618,11 @@ class Worker:
 
 def _prepare(state: Path) -> None:
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def _sealer(settings: Settings) -> Sealer | None:
+    file = settings.seal_key_file
+    return None if file is None else Sealer(read_key(file), secrets.token_bytes)
 
 
 def _known(value: T | None) -> T:

@@ -7,7 +7,7 @@ import pytest
 from rowgate.guards.end_user import EndUsers
 from rowgate.guards.interface import Request
 from rowgate.policy.load import read
-from rowgate.policy.snapshot import Snapshot
+from rowgate.policy.snapshot import Mode, Snapshot
 from rowgate.sql.catalogue import Catalogue
 from rowgate.sql.reader import Reader
 from rowgate.subject import EndUser, Subject
@@ -140,7 +140,7 @@ def test_what_sets_nothing_is_allowed(text: str) -> None:
 
 
 def test_monitor_says_so_and_without_issuers_there_is_nothing_to_protect() -> None:
-    verdict = judge(RESERVED[0], None, snapshot=replace(SNAPSHOT, mode="monitor"))
+    verdict = judge(RESERVED[0], None, snapshot=replace(SNAPSHOT, mode=Mode.MONITOR))
     assert isinstance(verdict, Deny)
     assert not verdict.enforced
     assert judge(RESERVED[0], None, snapshot=replace(SNAPSHOT, issuers=(), clients=())) == Allow()

@@ -13,12 +13,15 @@ import typer
 import uvloop
 
 from rowgate._twins import is_compiled
+from rowgate.api.access import AccessError
+from rowgate.api.server import ApiServerError
 from rowgate.authentication.userlist import UserlistError
 from rowgate.clock import SystemClock
 from rowgate.events.log import EventLogError
 from rowgate.events.webhook import WebhookError
 from rowgate.identity.directory_schema import DirectoryError
 from rowgate.identity.key_ages import KeyAgesError
+from rowgate.identity.seal import SealError
 from rowgate.identity.storage import IdentityStoreError
 from rowgate.journal.errors import JournalError
 from rowgate.ledger.interface import LedgerError
@@ -47,6 +50,9 @@ START_FAILURES = (
     TlsFileError,
     UserlistError,
     CountriesError,
+    SealError,
+    AccessError,
+    ApiServerError,
 )
 USAGE = 2
 

@@ -501,6 +501,41 @@ class SigningKeysChanged(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SecurityEventReceived(Event):
+    """An issuer has sent a security event that ends nobody's access."""
+
+    issuer: str
+    kind: str
+    """The URI of the event's kind."""
+    subjects: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiRefused(Event):
+    """A request over HTTP was refused: by whom, where, and why."""
+
+    severity: ClassVar[Severity] = Severity.WARNING
+    repeats_by: ClassVar[tuple[str, ...] | None] = ("source", "reason")
+
+    caller: str
+    source: str
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiFailed(Event):
+    """A request over HTTP failed by a mistake of ours."""
+
+    severity: ClassVar[Severity] = Severity.CRITICAL
+    repeats_by: ClassVar[tuple[str, ...] | None] = ("path", "error")
+
+    path: str
+    request: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PersonMoved(Event):
     """The directory says that somebody has another position, or is in other groups."""
 

@@ -14,10 +14,11 @@ from rowgate.network.dialler import Connected
 from rowgate.network.outlet import Outlet
 from rowgate.network.tls import Tls, TlsError
 from rowgate.session.admission import MAX_AUTHENTICATION, Admission, Ends, LoginError
-from rowgate.session.commands import Command
+from rowgate.session.commands import Command, TokenRefusal
 from rowgate.session.denial import fatal
 from rowgate.session.reception import Reception, TlsBegun, refusal
 from rowgate.session.session import CONNECTION_FAILURE, Session
+from rowgate.subject import EndUser
 from rowgate.wire.startup import CancelRequest, Startup, StartupError
 
 # Bytes a transport keeps for a peer that does not read before the other side is paused.
@@ -261,6 +262,16 @@ class Link:
             return
         try:
             self.session.cancel_finished(monotonic())
+            self.pump()
+        except Exception as problem:  # noqa: BLE001 - whatever it is, this session must not go on
+            self.fail(problem)
+
+    def token_verified(self, outcome: EndUser | TokenRefusal) -> None:
+        """It is known whose token this session has been given."""
+        if self.session is None or self.closed:
+            return
+        try:
+            self.session.token_verified(outcome, monotonic())
             self.pump()
         except Exception as problem:  # noqa: BLE001 - whatever it is, this session must not go on
             self.fail(problem)

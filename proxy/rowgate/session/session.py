@@ -105,6 +105,15 @@ class Session:
         conversation = self.conversation
         return conversation.replies.head is None and not conversation.group_open and not self.client.gated
 
+    def running(self) -> str | None:
+        """Return the template of the statement that runs, None while none does."""
+        reply = self.conversation.replies.head
+        while reply is not None:
+            if reply.execution is not None:
+                return reply.execution.statement.template
+            reply = reply.following
+        return None
+
     def server_lost(self) -> bytes:
         """Return what the client is told when the server has gone without a word, empty if nothing can be."""
         if self.conversation.farewell or self.conversation.ended or self.conversation.client_lacks:
