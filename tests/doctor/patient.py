@@ -14,11 +14,12 @@ from rowgate.demo.postgres import ThrowawayPostgres
 from rowgate.doctor.examination import Report, examine
 from rowgate.doctor.facts import Facts, Setup
 from rowgate.doctor.finding import Finding
-from rowgate.doctor.reader import read_server
+from rowgate.doctor.reader import Asked, read_server
 from rowgate.network.address import parse_upstream
 from support.debian_postgres import DebianPostgres
 
 HBA = ("local all postgres peer", "host all all 127.0.0.1/32 scram-sha-256")
+KEY = b"a key of the proxy, for tests and no other use"
 SECRET = "a password for tests"
 
 POLICY = """\
@@ -76,7 +77,7 @@ class Patient:
         upstream = parse_upstream(f"postgresql://{user}:{secret.replace(' ', '%20')}@127.0.0.1:{self.port}/postgres")
         setup = setup or Setup(now=self.clock.wall(), user=0, policy=snapshot(POLICY))
         entities = setup.policy.entities if setup.policy is not None else ()
-        server = asyncio.run(read_server(upstream, upstream.address, "rowgate", entities, self.clock))
+        server = asyncio.run(read_server(upstream, upstream.address, Asked("rowgate", entities, KEY), self.clock))
         return examine(Facts(setup, (server,)))
 
     def found(self, words: str, setup: Setup | None = None) -> Finding | None:

@@ -170,7 +170,7 @@ def test_a_policy_that_stops_little(text: str, expected: str) -> None:
 def test_an_issuer_whose_signature_is_enough() -> None:
     issuer = Issuer("sso", "https://sso.example", ("rowgate",), "http://127.0.0.1/jwks.json", ("ES256",))
     report = judged(setup=replace(SETUP, policy=replace(snapshot(POLICY), issuers=(issuer,))))
-    assert [each.found for each in report.findings] == [
+    assert [each.found for each in report.findings if each.check == "policy"] == [
         "issuer sso: whether a token was ever issued is not checked",
         "issuer sso: its keys come by plain HTTP, http://127.0.0.1/jwks.json",
     ]
@@ -198,10 +198,10 @@ def test_a_certificate_that_runs_out() -> None:
     day = 86_400.0
     for left, grade in ((60 * day, None), (20 * day, Grade.WARNING), (-day, Grade.HOLE)):
         certificate = ListenerCertificate(Path("proxy.pem"), NOW + left, ("db.example.com",))
-        report = judged(setup=replace(SETUP, certificate=certificate))
+        report = judged(setup=replace(SETUP, certificates=(certificate,)))
         assert [each.grade for each in report.findings] == ([] if grade is None else [grade])
     unusable = ListenerCertificate(Path("proxy.pem"), 0.0, (), "proxy.key: others have access to the key")
-    assert found(setup=replace(SETUP, certificate=unusable)) == ["proxy.key: others have access to the key"]
+    assert found(setup=replace(SETUP, certificates=(unusable,))) == ["proxy.key: others have access to the key"]
 
 
 def test_a_proxy_that_takes_plain_text_from_the_network() -> None:
@@ -212,6 +212,19 @@ def test_a_proxy_that_takes_plain_text_from_the_network() -> None:
     assert not found(setup=replace(SETUP, settings=offered))
     lax = snapshot(POLICY.replace("[10.20.0.0/16], tls: require", "[10.20.0.0/16]"))
     assert found(setup=replace(SETUP, settings=offered, policy=lax)) == ["client rules that take plain text: shop"]
+
+
+def test_administration_in_plain_text() -> None:
+    for listen, expected in (("0.0.0.0:8443", ["HTTP is served on 0.0.0.0:8443, without TLS"]), ("127.0.0.1:8443", [])):
+        given = settings(api_listen=listen, api_tokens_file="tokens")
+        assert found(setup=replace(SETUP, settings=given)) == expected
+
+
+def test_end_users_that_are_told_to_the_server_unsealed() -> None:
+    issuer = Issuer("sso", "https://sso.example", ("rowgate",), "https://sso.example/keys", ("ES256",), recorded=True)
+    told = replace(SETUP, policy=replace(snapshot(POLICY), issuers=(issuer,)))
+    assert found(setup=told) == ["no seal_key_file is set, though the policy has issuers of tokens"]
+    assert not found(setup=replace(told, settings=settings(seal_key_file="seal.key")))
 
 
 def test_a_setting_that_cannot_be_seen_is_not_fine() -> None:

@@ -17,8 +17,9 @@ from rowgate.clock import Clock, SystemClock
 from rowgate.doctor.examination import NOTES, Report, examine
 from rowgate.doctor.facts import Facts, Network, Server, Setup
 from rowgate.doctor.finding import Finding, Grade, Remedy
-from rowgate.doctor.local import read_certificate, read_files
-from rowgate.doctor.reader import ServerError, read_server
+from rowgate.doctor.local import read_certificates, read_files
+from rowgate.doctor.reader import Asked, ServerError, read_server
+from rowgate.identity.seal import SealError, read_key
 from rowgate.network.address import AddressError, Upstream, parse_upstream
 from rowgate.network.tls_context import TlsFileError
 from rowgate.policy.load import load
@@ -63,10 +64,13 @@ def doctor(
         settings=settings,
         policy=snapshot,
         files=tuple(read_files(settings, policy_file, config, snapshot)),
-        certificate=read_certificate(settings) if settings is not None else None,
+        certificates=tuple(read_certificates(settings)),
         proxies=_networks(proxy or []),
     )
-    facts = asyncio.run(_facts(logins, setup, clock))
+    try:
+        facts = asyncio.run(_facts(logins, setup, clock))
+    except SealError as problem:
+        raise _failure(str(problem)) from None
     report = examine(facts)
     if as_json:
         typer.echo(json.dumps(_as_json(report), ensure_ascii=False, indent=2))
@@ -121,10 +125,12 @@ async def _facts(logins: dict[Upstream, str], setup: Setup, clock: Clock) -> Fac
     servers: list[Server] = []
     unreachable: list[tuple[str, str]] = []
     entities = setup.policy.entities if setup.policy is not None else ()
+    key_file = setup.settings.seal_key_file if setup.settings is not None else None
+    key = read_key(key_file) if key_file is not None else None
     places = dict.fromkeys((upstream, address) for upstream in logins for address in upstream.addresses)
     for upstream, address in list(places)[:MAX_SERVERS]:
         try:
-            servers.append(await read_server(upstream, address, logins[upstream], entities, clock))
+            servers.append(await read_server(upstream, address, Asked(logins[upstream], entities, key), clock))
         except (ServerError, TlsFileError) as problem:
             unreachable.append((str(address), str(problem)))
     unreachable += [(str(address), f"more than {MAX_SERVERS} servers") for _, address in list(places)[MAX_SERVERS:]]

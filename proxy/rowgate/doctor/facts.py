@@ -194,15 +194,18 @@ class Table:
 class EndUserFunction:
     """``rowgate.end_user()`` as it is in a database, and the schema it lives in."""
 
-    owner: str
-    owner_trusted: bool
-    """Whether the owner is a superuser or the proxy's own login."""
+    owners: tuple[str, ...]
+    """Who owns the function, its schema or tables, and may log in: superusers and the proxy's own login apart."""
     definer: bool
     path_fixed: bool
+    as_shipped: bool
+    """Whether its text is the one that comes with this version."""
     creators: tuple[str, ...]
     """Who may create things in the schema besides its owner."""
     readers: tuple[str, ...]
     """``role: table`` where another than the owner may read or write a table of the schema."""
+    answers: bool | None = None
+    """Whether it tells the end user that the proxy's key has sealed; None: it was not tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,7 +309,7 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class ListenerCertificate:
-    """The certificate that clients are met with."""
+    """A certificate that clients, or administrators, are met with."""
 
     path: Path
     expires: float
@@ -325,7 +328,7 @@ class Setup:
     settings: Settings | None = None
     policy: Snapshot | None = None
     files: tuple[File, ...] = ()
-    certificate: ListenerCertificate | None = None
+    certificates: tuple[ListenerCertificate, ...] = ()
     proxies: tuple[Network, ...] = ()
     """Where further proxies are."""
 

@@ -37,19 +37,24 @@ def read_files(
     if settings is not None:
         files += _settings_files(settings)
     for issuer in rules.issuers if rules is not None else ():
-        base = policy.parent if policy is not None else Path()
         if issuer.introspection is not None:
-            files.append(_file(base / issuer.introspection.secret_file, f"secret of issuer {issuer.name}", secret=True))
+            files.append(_file(Path(issuer.introspection.secret_file), f"secret of issuer {issuer.name}", secret=True))
         if "://" not in issuer.keys:
-            files.append(_file(base / issuer.keys, f"keys of issuer {issuer.name}"))
+            files.append(_file(Path(issuer.keys), f"keys of issuer {issuer.name}"))
     return list({file.path: file for file in files}.values())
 
 
-def read_certificate(settings: Settings) -> ListenerCertificate | None:
-    """Return the listener's certificate, None where it has none; it is loaded as the proxy does."""
-    path, key = settings.tls_certificate, settings.tls_key
-    if path is None or key is None:
-        return None
+def read_certificates(settings: Settings | None) -> Iterator[ListenerCertificate]:
+    """Give the certificates that clients and administrators are met with, each loaded as the proxy does."""
+    if settings is None:
+        return
+    pairs = ((settings.tls_certificate, settings.tls_key), (settings.api_certificate, settings.api_key))
+    for path, key in pairs:
+        if path is not None and key is not None:
+            yield _certificate(path, key)
+
+
+def _certificate(path: Path, key: Path) -> ListenerCertificate:
     try:
         listener_context(path, key)
         certificate = x509.load_pem_x509_certificates(path.read_bytes())[0]

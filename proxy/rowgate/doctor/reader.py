@@ -6,8 +6,11 @@ not read becomes ``Unreadable``, with what would let it. No stored password is k
 
 import asyncio
 import hmac
+import secrets
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from importlib.resources import files
 from ipaddress import ip_address
 from typing import Any, Final
 
@@ -34,6 +37,7 @@ from rowgate.doctor.facts import (
     Table,
 )
 from rowgate.doctor.finding import Remedy, Unreadable, quoted
+from rowgate.identity.seal import Sealer
 from rowgate.network import address as network
 from rowgate.network.catalogue import CatalogueError, read_catalogue
 from rowgate.network.login import Login
@@ -50,6 +54,12 @@ MAX_DATABASES: Final = 200
 
 MAX_GUESSED: Final = 1_000
 """Verifiers that passwords are guessed for: each takes two derivations of a key, some milliseconds."""
+
+PROBE: Final = "rowgate doctor"
+"""The end user that ``rowgate.end_user()`` is tried with."""
+
+CLOCK_LEEWAY: Final = 3_600.0
+"""Seconds for which a value to try it with counts: clocks that differ are another check's business."""
 
 KEPT_FOR_SUPERUSERS: Final = (
     *("pg_read_file", "pg_read_binary_file", "pg_ls_dir", "pg_stat_file", "lo_import", "lo_export"),
@@ -161,23 +171,32 @@ SELECT coalesce((SELECT has_database_privilege(oid, current_database(), 'CONNECT
                 false)"""
 
 _END_USER: Final = """
-SELECT o.rolname AS owner, o.rolsuper OR o.rolname = $1 AS owner_trusted, p.prosecdef AS definer,
+SELECT ARRAY(SELECT DISTINCT r.rolname::text FROM pg_roles r
+             WHERE (r.oid IN (p.proowner, n.nspowner) OR r.oid IN (SELECT c.relowner FROM pg_class c
+                                                                   WHERE c.relnamespace = n.oid))
+                   AND r.rolcanlogin AND NOT r.rolsuper AND r.rolname <> $1 ORDER BY 1) AS owners,
+       p.prosecdef AS definer, p.prosrc AS text,
        EXISTS (SELECT FROM unnest(p.proconfig) c WHERE c LIKE 'search_path=%') AS path_fixed,
        ARRAY(SELECT CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE g.rolname::text END
              FROM aclexplode(n.nspacl) a LEFT JOIN pg_roles g ON g.oid = a.grantee
-             WHERE a.privilege_type = 'CREATE' AND a.grantee <> n.nspowner AND a.grantee <> p.proowner) AS creators,
+             WHERE a.privilege_type = 'CREATE' AND a.grantee <> n.nspowner AND a.grantee <> p.proowner
+                   AND (a.grantee = 0 OR NOT g.rolsuper)) AS creators,
        ARRAY(SELECT DISTINCT concat(CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE g.rolname::text END, ': ',
                                     c.oid::regclass::text)
              FROM pg_class c CROSS JOIN aclexplode(c.relacl) a LEFT JOIN pg_roles g ON g.oid = a.grantee
              WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'p', 'v', 'm') AND a.grantee <> c.relowner
                    AND (a.grantee = 0 OR (NOT g.rolsuper AND g.rolname <> $1))) AS readers
-FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_roles o ON o.oid = p.proowner
+FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
 WHERE n.nspname = 'rowgate' AND p.proname = 'end_user' AND p.pronargs = 0"""
 
 
 class _TooMuchError(Exception):
     """There is more of something than is looked at."""
 
+
+_SESSION: Final = """
+SELECT pid, (extract(epoch FROM backend_start) * 1000000)::bigint - 946684800000000
+FROM pg_stat_get_activity(pg_backend_pid())"""
 
 _FAILURES: Final = (
     *(OSError, TimeoutError, _TooMuchError),
@@ -189,22 +208,29 @@ class ServerError(Exception):
     """A server could not be asked at all; the message says why."""
 
 
-async def read_server(
-    upstream: network.Upstream, address: network.Address, login: str, entities: Sequence[Entity], clock: Clock
-) -> Server:
-    """Return what there is to know of one server, as the upstream's user sees it.
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is looked for at a server."""
 
-    ``login`` is the proxy's own user there, whose rights are judged; ``entities`` are the policy's, whose tables are
-    looked for in the databases they are in.
+    login: str
+    """The proxy's own user there, whose rights are judged."""
+    entities: Sequence[Entity] = ()
+    """The policy's, whose tables are looked for in the databases they are in."""
+    seal_key: bytes | None = field(default=None, repr=False)
+    """The proxy's key, to try ``rowgate.end_user()`` with; None: it is not tried."""
+
+
+async def read_server(upstream: network.Upstream, address: network.Address, asked: Asked, clock: Clock) -> Server:
+    """Return what there is to know of one server, as the upstream's user sees it.
 
     Raises:
         ServerError: it does not let us in, does not answer, or has more of something than is looked at.
         TlsFileError: a file that the upstream's TLS names is of no use.
 
     """
-    reader = _Reader(Login(upstream), address, login, clock)
+    reader = _Reader(Login(upstream), address, asked, clock)
     try:
-        return await reader.read(upstream.database, entities)
+        return await reader.read(upstream.database)
     except _FAILURES as problem:
         raise ServerError(f"{type(problem).__name__}: {problem}") from None
 
@@ -212,10 +238,10 @@ async def read_server(
 class _Reader:
     """Asks one server."""
 
-    def __init__(self, own: Login, address: network.Address, login: str, clock: Clock) -> None:
+    def __init__(self, own: Login, address: network.Address, asked: Asked, clock: Clock) -> None:
         self._own = own
         self._address = address
-        self._login = login
+        self._asked = asked
         self._clock = clock
 
     @asynccontextmanager
@@ -233,12 +259,12 @@ class _Reader:
         finally:
             await connection.close(timeout=SECONDS)
 
-    async def read(self, database: str, entities: Sequence[Entity]) -> Server:
+    async def read(self, database: str) -> Server:
         async with self._connected(database) as connection:
             server = await self._cluster(connection)
             names = await _names(connection, _DATABASES)
         looked_at = names[:MAX_DATABASES]
-        databases = [await self._database(name, entities) for name in looked_at]
+        databases = [await self._database(name) for name in looked_at]
         if len(names) > len(looked_at):
             databases.append(Unreadable(f"{len(names) - len(looked_at)} more databases than {MAX_DATABASES}"))
         return Server(**server, databases=tuple(databases))
@@ -257,7 +283,7 @@ class _Reader:
             "address": str(self._address),
             "version": version,
             "looker": looker,
-            "login": self._login,
+            "login": self._asked.login,
             "client_address": _plain(client),
             "settings": settings,
             "hba": await self._hba(connection, looker, settings.get("hba_file", "pg_hba.conf")),
@@ -295,20 +321,15 @@ class _Reader:
             )
         return tuple(_hba_rule(row, file) for row in rows)
 
-    async def _database(self, name: str, entities: Sequence[Entity]) -> Database | Unreadable:
-        wanted = {
-            f"{table.schema}.{table.name}": entity.name
-            for entity in entities
-            if entity.database in {None, name}
-            for table in entity.tables
-        }
+    async def _database(self, name: str) -> Database | Unreadable:
+        here = [entity for entity in self._asked.entities if entity.database in {None, name}]
+        wanted = {f"{table.schema}.{table.name}": entity.name for entity in here for table in entity.tables}
         # Only where an entity is said to be is its absence a mistake.
-        placed = {
-            f"{table.schema}.{table.name}" for entity in entities if entity.database == name for table in entity.tables
-        }
+        said = [entity for entity in here if entity.database == name]
+        placed = {f"{table.schema}.{table.name}" for entity in said for table in entity.tables}
         try:
             async with self._connected(name) as connection:
-                database = await _contents(connection, self._login, wanted)
+                database = await _contents(connection, self._asked, wanted, self._clock.wall())
         except _FAILURES as problem:
             user = quoted(self._own.upstream.user)
             remedy = Remedy(sql=(f"GRANT CONNECT ON DATABASE {quoted(name)} TO {user};",))
@@ -329,9 +350,8 @@ class _Reader:
         return ""
 
 
-async def _contents(connection: Any, login: str, wanted: Mapping[str, str]) -> dict[str, Any]:
+async def _contents(connection: Any, asked: Asked, wanted: Mapping[str, str], now: float) -> dict[str, Any]:
     found = await _rows(connection, _TABLES, list(wanted))
-    end_user = await connection.fetchrow(_END_USER, login)
     return {
         "routines": tuple(Routine(**row) for row in await _rows(connection, _ROUTINES)),
         "permits": tuple(Permit(**row) for row in await _rows(connection, _PERMITS, list(KEPT_FOR_SUPERUSERS))),
@@ -342,12 +362,45 @@ async def _contents(connection: Any, login: str, wanted: Mapping[str, str]) -> d
             for row in await _rows(connection, _FOREIGN_SERVERS)
         ),
         "publications": tuple(await _names(connection, _PUBLICATIONS)),
-        "owned": tuple(row["name"] for row in await _rows(connection, _OWNED, login)),
-        "admits_proxy": await connection.fetchval(_ADMITS, login),
+        "owned": tuple(row["name"] for row in await _rows(connection, _OWNED, asked.login)),
+        "admits_proxy": await connection.fetchval(_ADMITS, asked.login),
         "found": found,
         "tables": tuple(_table(row, wanted[row["plain"]]) for row in found),
-        "end_user": None if end_user is None else EndUserFunction(**_tuples(end_user)),
+        "end_user": await _end_user(connection, asked, now),
     }
+
+
+async def _end_user(connection: Any, asked: Asked, now: float) -> EndUserFunction | None:
+    row = await connection.fetchrow(_END_USER, asked.login)
+    if row is None:
+        return None
+    facts: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
+    shipped = files("rowgate").joinpath("row_security.sql").read_text("utf-8").split("$function$")[1]
+    text = facts.pop("text")
+    function = EndUserFunction(**facts, as_shipped=text == shipped)
+    # Whatever else it is, it may be a trap for the superuser who looks: only what is known to do no harm is called.
+    ours = function.as_shipped and function.definer and function.path_fixed and not function.owners
+    if asked.seal_key is None or not ours or function.creators:
+        return function
+    told = await _told(connection, await _sealed(connection, asked.seal_key, now))
+    return replace(function, answers=told == PROBE)
+
+
+async def _sealed(connection: Any, key: bytes, now: float) -> str:
+    """Return what a proxy with this key would set for this session."""
+    session = await connection.fetchrow(_SESSION)
+    return Sealer(key, secrets.token_bytes).seal(PROBE, tuple(session), None, now + SECONDS + CLOCK_LEEWAY)
+
+
+async def _told(connection: Any, value: str) -> str | None:
+    """Return the end user that the function tells of a value of the setting; nothing is left of it behind."""
+    try:
+        async with connection.transaction():
+            await connection.execute("SELECT set_config('rowgate.end_user', $1, true)", value)
+            told: str | None = await connection.fetchval("SELECT rowgate.end_user()")
+    except asyncpg.PostgresError:
+        return None  # it tells nobody, and fails what asks it
+    return told
 
 
 async def _rows(connection: Any, query: str, *arguments: object) -> list[Any]:
@@ -440,10 +493,6 @@ def _hba_rule(row: Any, file: str) -> HbaRule:
         options=tuple(row["options"] or ()),
         error=row["error"] or "",
     )
-
-
-def _tuples(row: Any) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
 
 
 def _plain(value: Any) -> Address | None:

@@ -99,6 +99,7 @@ CHECKS: Final = (
         "end user",
         "where end users are verified, rowgate.end_user() tells them",
         databases=(end_user.judge,),
+        setup=(end_user.judge_key,),
         needs=("policy",),
     ),
     Check("connections", "the server has room for all sessions", servers=(connections.judge,), needs=("settings",)),
@@ -110,8 +111,8 @@ CHECKS: Final = (
     Check("files", "the proxy's files are its own", setup=(files.judge,), needs=("settings",)),
     Check(
         "listener",
-        "clients reach the proxy by TLS",
-        setup=(listener.judge_certificate, listener.judge_listening),
+        "clients and administrators reach the proxy by TLS",
+        setup=(listener.judge_certificates, listener.judge_listening, listener.judge_administration),
         needs=("settings",),
     ),
 )

@@ -4,18 +4,20 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Final
 
-from rowgate.doctor.facts import Setup, is_near
+from rowgate.doctor.facts import ListenerCertificate, Setup, is_near
 from rowgate.doctor.finding import Finding, Grade, Remedy, listed
 
 SOON: Final = 21 * 86_400.0
 """Seconds before a certificate's end from which on it is time."""
 
 
-def judge_certificate(setup: Setup) -> Iterator[Finding]:
-    """Find a certificate that has expired, soon will, or cannot be used."""
-    certificate = setup.certificate
-    if certificate is None:
-        return
+def judge_certificates(setup: Setup) -> Iterator[Finding]:
+    """Find certificates that have expired, soon will, or cannot be used."""
+    for certificate in setup.certificates:
+        yield from _certificate(certificate, setup)
+
+
+def _certificate(certificate: ListenerCertificate, setup: Setup) -> Iterator[Finding]:
     if certificate.problem:
         why = "clients are not offered TLS, or the proxy does not start"
         remedy = Remedy("correct tls_certificate and tls_key; SIGHUP has the proxy read them again")
@@ -54,3 +56,17 @@ def judge_listening(setup: Setup) -> Iterator[Finding]:
                 "a client that does not ask for TLS gets none, and nobody notices",
                 Remedy("give them `tls: require`"),
             )
+
+
+def judge_administration(setup: Setup) -> Iterator[Finding]:
+    """Find an HTTP interface that takes plain text from the network."""
+    settings = setup.settings
+    if settings is None or settings.api_listen is None or is_near(settings.api_listen.host):
+        return
+    if settings.api_certificate is None:
+        yield Finding(
+            Grade.HOLE,
+            f"HTTP is served on {settings.api_listen}, without TLS",
+            "whoever listens in has the token of who revokes and lets in again",
+            Remedy("in the config: api_certificate and api_key, or api_listen on a loopback address"),
+        )
