@@ -72,7 +72,7 @@ def test_a_trap_for_the_superuser_who_looks_is_not_called(patient: Patient) -> N
     install(patient)
     taken = patient.hba.parent / "taken"
     patient.execute(
-        "CREATE OR REPLACE FUNCTION rowgate.end_user() RETURNS text LANGUAGE plpgsql STABLE AS"
+        "CREATE OR REPLACE FUNCTION rowgate.end_user() RETURNS text LANGUAGE plpgsql AS"
         f" $$ BEGIN COPY (SELECT 1) TO PROGRAM 'cat > {taken}'; RETURN 'rowgate doctor'; END $$"
     )
     assert patient.found("is not the one that comes with this version", SETUP) is not None

@@ -281,6 +281,15 @@ def test_a_user_that_no_policy_names(path: Path, houses: list[House]) -> None:
     assert all(oddities(standing) == {Oddity.NOT_IN_POLICY} for standing in standings)
 
 
+def test_a_policy_that_names_nobody_on_purpose_tells_nothing(path: Path, houses: list[House]) -> None:
+    house = House(path)
+    houses.append(house)
+    house.custody.adopt(policy(clients=(), unmatched_clients="admit"))
+    house.seen(USER, "shop_app")
+    assert not house.review()
+    assert oddities(survey(policy(clients=()), house.uses.uses(), {}, START)[0]) == {Oddity.NOT_IN_POLICY}
+
+
 def oddities(standing: Standing) -> set[Oddity]:
     return {remark.oddity for remark in standing.remarks}
 

@@ -103,7 +103,13 @@ class CustodyReview:
     def review(self, now: float) -> list[Event]:
         """Return what is to be told at ``now`` (seconds since the epoch), every minute say: each step once."""
         standings = self._look(now)
-        told = [(standing, step, event) for standing in standings for step, event in _telling(standing, now)]
+        told = [
+            (standing, step, event)
+            for standing in standings
+            for step, event in _telling(standing, now)
+            # A policy without client rules names nobody on purpose: the first day's.
+            if self._policy.clients or not isinstance(event, happened.UserNotInPolicy)
+        ]
         if not told:
             return []
         with transaction(self._connection, self._path):
