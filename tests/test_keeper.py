@@ -74,12 +74,22 @@ def test_an_overdue_key_is_kept_out_and_whoever_is_on_is_examined(house: House) 
     house.clock.advance(DAY)
     house.keeper.gone(How.LEFT, ("lee@shop.example",), house.clock.wall())
     house.keeper.turn(review=True)
-    assert [event.name for event in house.events] == ["RotationDue", "UserNotInPolicy"]
+    assert [event.name for event in house.events] == ["RotationDue"]
     assert house.keeper.keeps_out(SUBJECT) is None
     assert house.examined == 0
     house.clock.advance(7 * DAY)
     house.keeper.turn(review=True)
     assert house.keeper.keeps_out(SUBJECT) == "its signing key is overdue for rotation; ask your security officer"
     assert house.keeper.keeps_out(replace(SUBJECT, end_user=None)) is None
+    assert SUBJECT.end_user is not None
+    assert house.keeper.refuses_key_of(SUBJECT.end_user)
+    assert not house.keeper.refuses_key_of(replace(SUBJECT.end_user, key="2027"))
     house.keeper.turn(review=True)
     assert house.examined == 1
+
+
+def test_a_token_that_a_session_has_brought_is_a_use_of_its_key(house: House) -> None:
+    assert SUBJECT.end_user is not None
+    house.keeper.vouched(SUBJECT.end_user, SUBJECT.source)
+    house.keeper.turn(review=False)
+    assert [(use.kind, use.name) for use in house.keeper.uses.uses()] == [(IdentityKind.SIGNING_KEY, "sso/2026")]

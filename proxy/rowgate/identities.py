@@ -18,7 +18,7 @@ from rowgate.keeper import Keeper, Progress
 from rowgate.network.issuers import IssuerFailed, KeysChanged, Notice
 from rowgate.network.verifier import Verification, Verifier
 from rowgate.policy.snapshot import Snapshot
-from rowgate.subject import IdentityKind, Subject
+from rowgate.subject import EndUser, IdentityKind, Subject
 from rowgate.warden import Warden
 
 STORE: Final = "identity.sqlite"
@@ -67,7 +67,7 @@ class Identities:
             Verification(
                 issued=lambda issuer, token: self.issuance.contains(issuer, token, clock.wall()),
                 known_person=self.directory.is_active,
-                revoked=self.warden.is_revoked,
+                revoked=self._counts_no_longer,
                 first_seen=self._key_ages.first_seen,
                 report=self._noticed,
             ),
@@ -128,6 +128,10 @@ class Identities:
         self._emit(happened.PersonMoved(person=change.user_name))
 
     # Inside
+
+    def _counts_no_longer(self, end_user: EndUser) -> bool:
+        """Return whether an end user, or anything that vouches for him, is revoked or overdue."""
+        return self.warden.is_revoked(end_user) or self.keeper.refuses_key_of(end_user)
 
     def _is_inactive(self, name: str) -> bool:
         return self.directory.standing(name) is Standing.INACTIVE

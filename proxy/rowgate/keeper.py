@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +14,7 @@ from rowgate.identity.custody import CustodyReview
 from rowgate.identity.departure import Departures, How
 from rowgate.identity.storage import IdentityStoreError
 from rowgate.policy.snapshot import Snapshot
-from rowgate.subject import IdentityKind, Subject
+from rowgate.subject import EndUser, IdentityKind, Subject
 
 # Seconds between two writes of what was used: as much is lost with a process that is killed.
 FLUSH: Final = 5.0
@@ -48,6 +49,7 @@ class Keeper:
         self._told: dict[str, tuple[int, int]] = {}
         self._refused = 0
         self._broken = ""
+        self._look_soon = True
         self.uses = Credentials(store, clock)
         self.departures = Departures(store)
         self.custody = CustodyReview(
@@ -64,7 +66,8 @@ class Keeper:
             self._failed(problem)
 
     def adopt(self, snapshot: Snapshot) -> None:
-        """Follow another policy."""
+        """Follow another policy; what is due under it is told with the next turn."""
+        self._look_soon = True
         try:
             self.custody.adopt(snapshot)
         except IdentityStoreError as problem:
@@ -73,6 +76,7 @@ class Keeper:
     def gone(self, how: How, names: tuple[str, ...], at: float) -> None:
         """Take over that somebody has left or moved; raises IdentityStoreError: the directory says it again then."""
         self.custody.gone(how, names, at)
+        self._look_soon = True
 
     def began(self, subject: Subject) -> None:
         """Note what a session was opened with, or which token it has brought."""
@@ -82,7 +86,11 @@ class Keeper:
             certificate = subject.certificate
             self.uses.seen(IdentityKind.CERTIFICATE, certificate.name, subject.source, now, certificate.expires)
         if subject.end_user is not None:
-            self.uses.seen(IdentityKind.SIGNING_KEY, subject.end_user.signing_key, subject.source, now)
+            self.vouched(subject.end_user, subject.source)
+
+    def vouched(self, end_user: EndUser, source: IPv4Address | IPv6Address | None) -> None:
+        """Note that a key has vouched for somebody: at a log-in, or by a token that a session has brought."""
+        self.uses.seen(IdentityKind.SIGNING_KEY, end_user.signing_key, source, self._clock.wall())
 
     def ended(self, subject: Subject, rows: int, octets: int) -> None:
         """Note what a session has had in all."""
@@ -98,11 +106,15 @@ class Keeper:
                 return f"its {noun} is overdue for rotation; ask your security officer"
         return None
 
+    def refuses_key_of(self, end_user: EndUser) -> bool:
+        """Return whether the key that vouches for somebody counts no longer."""
+        return self.custody.refused(IdentityKind.SIGNING_KEY, end_user.signing_key, self._clock.wall()) is not None
+
     async def watch(self) -> None:
         """Write and look, for as long as the worker lives."""
         turns = 0
         while True:
-            self.turn(review=turns % REVIEW == 0)
+            self.turn(review=self._look_soon or turns % REVIEW == 0)
             turns += 1
             await asyncio.sleep(FLUSH)
 
@@ -115,6 +127,7 @@ class Keeper:
             now = self._clock.wall()
             for event in self.custody.review(now) if review else ():
                 self._emit(event)
+            self._look_soon = self._look_soon and not review
         except IdentityStoreError as problem:
             self._failed(problem)
             return

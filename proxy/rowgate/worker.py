@@ -436,7 +436,10 @@ class Worker:
 
     async def _verify(self, link: Link, token: str) -> None:
         """Find out whose token a session has been given."""
-        link.token_verified(await self.entrance.end_user_of(link, token))
+        outcome = await self.entrance.end_user_of(link, token)
+        if isinstance(outcome, EndUser):
+            self.identities.keeper.vouched(outcome, link.visit.source)
+        link.token_verified(outcome)
 
     def _progress(self) -> list[Progress]:
         """Return the live sessions, and the rows and bytes each has had so far."""
