@@ -75,7 +75,7 @@ class Administration:
                 scim=self._scim,
                 signals=signals.routes(),
                 admin=routes,
-                operations=shared_signals.OPERATIONS,
+                operations=[*admin.OPERATIONS, *shared_signals.OPERATIONS],
             )
         )
         self.server = ApiServer(app, control=settings.state / CONTROL, tcp=_tcp(settings))

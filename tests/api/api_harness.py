@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute
 
 from rowgate.api.access import Role, add_token, read_tokens
 from rowgate.api.app import Parts, build
+from rowgate.api.description import Operation
 from rowgate.api.scim import PREFIX, ScimEndpoint
 from rowgate.api.server import ApiServer, TcpEnd
 from rowgate.api.shared_signals import OPERATIONS
@@ -67,6 +68,7 @@ class ServedApi:
         key: Path | None = None,
         routes: Sequence[BaseRoute] = (),
         signals: Sequence[BaseRoute] = (),
+        operations: Sequence[Operation] = (),
     ) -> None:
         self.state = state
         self.heard = Heard()
@@ -79,6 +81,7 @@ class ServedApi:
         self._access = read_tokens(tokens)
         self._end = TcpEnd("127.0.0.1", 0, certificate, key)
         self._routes, self._signals = routes, signals
+        self._operations = operations
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
 
@@ -130,7 +133,7 @@ class ServedApi:
             scim=self.endpoint,
             signals=self._signals,
             admin=self._routes,
-            operations=OPERATIONS if self._signals else (),
+            operations=[*self._operations, *(OPERATIONS if self._signals else ())],
         )
         self.server = ApiServer(build(parts), control=self.control, tcp=self._end)
         await self.server.start()

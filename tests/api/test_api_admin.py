@@ -11,8 +11,9 @@ import httpx
 import pytest
 
 from api.api_harness import ServedApi
+from api.test_api_description import HurryingClock, run
 from rowgate.api.access import Role
-from rowgate.api.admin import MAX_ERRORS, SessionInfo, issuance_routes, routes
+from rowgate.api.admin import MAX_ERRORS, OPERATIONS, SessionInfo, issuance_routes, routes
 from rowgate.clock import SystemClock
 from rowgate.identity import issuance as issuance_module
 from rowgate.identity import revocation as revocation_module
@@ -47,7 +48,7 @@ class Administered:
         self.issuance = Issuance.open(state / "issuance")
         self.theirs: list[Revocations] = []
         self.issued = issuance_routes(self.issuance)
-        self.api = ServedApi(state)
+        self.api = ServedApi(state, clock=HurryingClock(), operations=OPERATIONS)
         self.ours = Revocations.open(state / "identity.sqlite", clock)
 
         async def start() -> None:  # SQLite's connection belongs to the thread that has opened it
@@ -276,3 +277,9 @@ def test_many_mistakes_are_told_in_few_words(served: Administered) -> None:
     with served.operator() as client:
         told = problem(revoke(client, **body), 400)
     assert told.count(";") < MAX_ERRORS
+
+
+@pytest.mark.parametrize("phases", ["examples,coverage", "fuzzing"])
+def test_it_is_as_it_describes_itself(served: Administered, phases: str) -> None:
+    run(served.api, f"--phases={phases}", "--max-examples=20", "--include-path-regex=^/v1/")
+    assert served.api.heard.failures == []

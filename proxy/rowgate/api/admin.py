@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from rowgate.api.description import Operation, path_parameter, query_parameter
 from rowgate.api.gate import caller_of
 from rowgate.api.problem import ProblemError
 from rowgate.clock import Clock
@@ -238,6 +239,59 @@ def shown_deed(deed: Deed) -> dict[str, Any]:
 
 
 _SESSIONS: Final = TypeAdapter(SessionsAnswer)
+
+_TEXT: Final = {"type": "string"}
+_MOMENT: Final = {"type": "string", "format": "date-time"}
+_WORDS_OF_BOTH: Final = {"kind": _TEXT, "value": _TEXT, "by": _TEXT, "reason": _TEXT, "at": _MOMENT, "via": _TEXT}
+
+
+def _object(**properties: Any) -> dict[str, Any]:
+    return {"type": "object", "required": sorted(properties), "properties": properties}
+
+
+def _list(items: Any) -> dict[str, Any]:
+    return {"type": "array", "items": items}
+
+
+_NUMBER: Final = {"type": "integer", "minimum": 0, "maximum": MAX_NUMBER}
+_UNTIL: Final = {"anyOf": [_MOMENT, {"type": "null"}]}
+_REVOCATION: Final = _object(number=_NUMBER, until=_UNTIL, **_WORDS_OF_BOTH)
+_DEED: Final = _object(number=_NUMBER, deed=_TEXT, revocation=_NUMBER, until=_UNTIL, **_WORDS_OF_BOTH)
+_ENDED: Final = {"type": "integer", "minimum": 0}
+
+OPERATIONS: Final = (
+    Operation("GET", REVOCATIONS_PATH, "What is revoked", {200: _object(revocations=_list(_REVOCATION))}),
+    Operation(
+        "POST",
+        REVOCATIONS_PATH,
+        "Revoke an identity, and end its sessions",
+        {201: _object(revocation=_REVOCATION, sessions_ended=_ENDED)},
+        body=RevocationBody.model_json_schema(),
+        errors={409: None},
+    ),
+    Operation("GET", HISTORY_PATH, "The last deeds, the latest first", {200: _object(deeds=_list(_DEED))}),
+    Operation(
+        "DELETE",
+        REVOCATIONS_PATH + "/{number}",
+        "Restore what a revocation keeps out",
+        {200: _object(restored=_REVOCATION, sessions_ended=_ENDED)},
+        parameters=(
+            path_parameter("number", _NUMBER),
+            {**query_parameter("reason", {"type": "string", "minLength": 1, "maxLength": MAX_WORDS}), "required": True},
+        ),
+    ),
+    Operation(
+        "GET", SESSIONS_PATH, "Who is on", {200: _object(sessions=_list(TypeAdapter(SessionInfo).json_schema()))}
+    ),
+    Operation(
+        "POST",
+        ISSUED_PATH,
+        "Say that a token was issued (many at once: JSON Lines as application/x-ndjson)",
+        {201: _object(added={"type": "integer", "minimum": 1})},
+        body=IssuedBody.model_json_schema(),
+    ),
+)
+"""What there is, for the API's description."""
 
 
 def _by(request: Request) -> str:
