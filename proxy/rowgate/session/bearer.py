@@ -140,6 +140,8 @@ class Bearers:
         # Of a prepared statement and a portal, each gone before the next message of the client's.
         self._own = b"rowgate_" + conversation.nonce.encode()
         self._asked = b""
+        self._unwanted = False
+        self._abandoned: Denial | None = None
         self._told = False
         self._outcomes: dict[bytes, EndUser | TokenRefusal] = {}
 
@@ -192,16 +194,20 @@ class Bearers:
         conversation.answer = b""
         return conversation.services.seal is None or conversation.server_session is not None
 
-    @property
-    def waiting(self) -> bool:
-        """Whether a token is being verified."""
-        return bool(self._asked)
-
     def verified(self, outcome: EndUser | TokenRefusal) -> None:
-        """Whose the token is that was asked about."""
-        if self._asked:
+        """Take whose the token is that was asked about; there is never more than one."""
+        if self._asked and not self._unwanted:
             self._outcomes[self._asked] = outcome
-            self._asked = b""
+        self._asked = b""
+        self._unwanted = False
+
+    def abandon(self, refusal: Denial) -> bool:
+        """Refuse the statement whose token is being verified, if one is; the answer is then nobody's."""
+        if not self._asked or self._unwanted:
+            return False
+        self._abandoned = refusal
+        self._unwanted = True
+        return True
 
     def prepare(
         self, assignments: Sequence[Assignment], now: float, *, block: bool, synced: bool
@@ -210,6 +216,9 @@ class Bearers:
 
         ``block``: a transaction block is open where they run; ``synced``: a Sync ends what the server is asked.
         """
+        self.conversation.moment = now
+        if self._abandoned is not None:
+            return self._over(self._abandoned)
         named: list[Named | None] = []
         for each in assignments[: MAX_TOKENS + 1]:
             outcome = self._named(each, now, block=block)
@@ -248,6 +257,7 @@ class Bearers:
     def _over(self, refusal: Denial | None) -> Denial | None:
         """Forget what was found out for this statement: it goes, or is denied."""
         self._outcomes.clear()
+        self._abandoned = None
         return refusal
 
     # Whose it is

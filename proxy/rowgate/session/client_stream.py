@@ -349,12 +349,12 @@ class ClientStream:
     def _query_carrying(self, position: int, text: bytes, statement: Statement, now: float) -> int:  # noqa: PLR0911 - a dispatch: one line a case
         """Verify the token in a text, and send the end user in its place; nothing of the text goes as it came."""
         conversation = self.conversation
+        if conversation.replies.head is not None:
+            return self._gate_flushed(position)
         if conversation.skipping or conversation.ask_failed:
             # The server skips it; or what was asked for it has failed, and the client has been told.
             conversation.ask_failed = False
             return self._skipped(position, bearer.misplaced(statement))
-        if conversation.replies.head is not None:
-            return self._gate_flushed(position)
         plan = conversation.plan_of(statement)
         execution = self.starter.execution(statement, plan, None)
         refusal = self._why_not_carry(statement, plan)
@@ -748,7 +748,7 @@ class ClientStream:
                 portal.bearer.assignments, now, block=conversation.is_in_block(), synced=False
             )
             if prepared is None:
-                return self._gate_flushed(position)
+                return GATED if conversation.asking else self._gate_flushed(position)
             if isinstance(prepared, Denial):
                 refusal = prepared
         if refusal is None:
@@ -846,9 +846,10 @@ class ClientStream:
         return REPLACED
 
     def abandon(self, refusal: Denial, now: float) -> None:
-        """Refuse the statement that a throttle makes wait, if one does."""
+        """Refuse the statement that a throttle, or its token, makes wait, if one does."""
         if self.starter.waiting_since:
             self.starter.abandoned = refusal
+        if self.starter.waiting_since or self.bearers.abandon(refusal):
             self.feed(b"", now)
 
     # Bytes

@@ -73,6 +73,7 @@ cdef class Conversation:
     cdef public Statement control
     cdef public long long control_group
     cdef public bint changing
+    cdef public double moment
     cdef public object installing
     cdef public bint asking
     cdef public bint ask_failed
@@ -90,5 +91,6 @@ cdef class Conversation:
     cpdef follow(self, Execution execution)
     cpdef follow_completed(self, Execution execution)
     cpdef follow_answered(self)
+    cpdef follow_error(self)
     cpdef interpose(self, bytes message)
     cpdef group_ended(self)

@@ -235,6 +235,7 @@ class Conversation:
         # The last statement that controls transactions, and its group; whether what is on its way changes who counts.
         self.control: Statement | None = None
         self.control_group = 0
+        self.moment = 0.0  # when that was last looked at, in monotonic seconds
         self.changing = False
         # Whom the log-in has named, while the server has not been told (again), and whether for a transaction only.
         self.installing: tuple[Named, bool] | None = None
@@ -269,7 +270,8 @@ class Conversation:
         return bool(parts) and is_in_block(parts[len(parts) - 1])
 
     def identify(self, now: float) -> None:
-        """Find who counts for what is sent next, and have it judged accordingly."""
+        """Find who counts for what is sent next, and have it judged accordingly; ``now`` in monotonic seconds."""
+        self.moment = now
         named: Named | None = self.setting.ahead.current if self.setting is not None else None
         end_user = named.end_user if named is not None and now < named.until else None
         if end_user is not self.end_user:
@@ -283,6 +285,7 @@ class Conversation:
             execution.changes = changes_of(execution.statement)
         self.changing = True
         self.setting.sent(execution.changes)
+        self.identify(self.moment)
 
     def follow_completed(self, execution: Execution) -> None:
         """Note that the next statement of a text is complete."""
@@ -295,7 +298,19 @@ class Conversation:
         self.setting.all_answered()
         if self.setting.names_nobody:
             self.setting = None
-            self.identify(0.0)
+        self.identify(self.moment)
+
+    def follow_error(self) -> None:
+        """An error: what it undoes, and what the server skips behind it, names nobody."""
+        self.setting.failed()
+        self.identify(self.moment)
+
+    def end_users(self) -> tuple[EndUser, ...]:
+        """Return for whom the server may be at work, or will be next: nobody, one, or two in a pipeline."""
+        if self.setting is None:
+            return ()
+        found = [self.end_user, *[each.end_user for each in self.setting.currents() if self.moment < each.until]]
+        return tuple(dict.fromkeys([each for each in found if each is not None]))
 
     def set_parameter(self, name: str, value: str) -> None:
         """Follow what the server reports about how it reads SQL (ParameterStatus)."""
@@ -388,6 +403,7 @@ class Conversation:
         """Forget the client's extended group: its Sync (or a simple Query) has been forwarded."""
         if self.setting is not None and (self.steps is None or not self.steps.own):
             self.setting.group_ended()
+            self.identify(self.moment)
         self.group_open = False
         self.group_writes = False
         self.group_in_transaction = False

@@ -62,6 +62,10 @@ class Session:
         """
         self.client.begin(end_user, now)
 
+    def end_users(self) -> tuple[EndUser, ...]:
+        """Return for whom the server may be at work, or will be next: nobody, one, or two in a pipeline."""
+        return self.conversation.end_users()
+
     def welcome(self, octets: int, now: float) -> bool:
         """Charge ``octets`` of the server's greeting; return False if the session must end instead."""
         return self.server.welcome(octets, now)

@@ -298,6 +298,10 @@ class Setting:
         """Nothing is on its way: both views are one."""
         self.ahead = self.settled.copy()
 
+    def currents(self) -> list[Named]:
+        """Return who counts by either view."""
+        return [each for each in (self.ahead.current, self.settled.current) if each is not None]
+
     def forget(self) -> None:
         """Nobody counts any more."""
         self.settled.forget()
