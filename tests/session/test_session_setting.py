@@ -108,18 +108,22 @@ def test_in_doubt_nobody_counts_who_might_not() -> None:
         assert play(script, BASE) == who, script
 
 
+def current(setting: Setting) -> Named | None:
+    return setting.settled.current
+
+
 def test_the_servers_word_on_the_transaction_is_the_last() -> None:
     setting = Setting(block=True)
     change = (Change(Event.SET, local=True, value=KIM),)
     setting.sent([change])
     setting.completed(change)
     setting.ready(IN_TRANSACTION)
-    assert setting.settled.current == KIM
+    assert current(setting) == KIM
     setting.ready(FAILED_TRANSACTION)
-    assert setting.settled.current is None
+    assert current(setting) is None
     setting.ready(IDLE)
     setting.all_answered()
-    assert setting.names_nobody
+    assert not setting.names_anybody()
 
 
 def test_what_was_ahead_of_an_error_is_undone() -> None:
@@ -139,4 +143,4 @@ def test_nobody_is_kept_from_being_forgotten() -> None:
     setting.forget()
     setting.ready(IDLE)
     setting.all_answered()
-    assert setting.names_nobody
+    assert not setting.names_anybody()

@@ -7,8 +7,8 @@ is a seal, the server is first asked which session and transaction it is for (``
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 from rowgate.session import commands
 from rowgate.session.commands import TokenRefusal, VerifyToken
@@ -124,8 +124,7 @@ def _parameter(value: bytes | None) -> bytes:
     return struct.pack("!i", -1) if value is None else struct.pack("!i", len(value)) + value
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(NamedTuple):
     """What a statement with tokens comes to: the values to set, as text and as parameters, and whom that names."""
 
     values: tuple[str | None, ...]
@@ -221,7 +220,7 @@ class Bearers:
             return self._over(self._abandoned)
         named: list[Named | None] = []
         for each in assignments[: MAX_TOKENS + 1]:
-            outcome = self._named(each, now, block=block)
+            outcome = self._named(each, now, block)
             if outcome is WAIT:
                 return None
             if isinstance(outcome, Denial):
@@ -232,7 +231,7 @@ class Bearers:
         each_named = list(zip(assignments, named, strict=True))
         if not self._can_seal(each_named, block=block, synced=synced):
             return None
-        values = tuple(self._value(*each, block=block) for each in each_named)
+        values = tuple(self._value(each, whom, block) for each, whom in each_named)
         refusal = self._unspeakable(assignments, values)
         if refusal is None:
             conversation = self.conversation
@@ -240,7 +239,7 @@ class Bearers:
             if conversation.setting is None:
                 conversation.setting = Setting(block=block)
         self._over(None)
-        return refusal or Prepared(values, tuple(self._change(*each) for each in each_named))
+        return refusal or Prepared(values, tuple(self._change(each, whom) for each, whom in each_named))
 
     def _unspeakable(self, assignments: Sequence[Assignment], values: Sequence[str | None]) -> Denial | None:
         """Return why the server cannot be told these."""
@@ -262,7 +261,12 @@ class Bearers:
 
     # Whose it is
 
-    def _named(self, assignment: Assignment, now: float, *, block: bool) -> Named | Denial | None:
+    def _named(  # the hot path passes by position
+        self,
+        assignment: Assignment,
+        now: float,
+        block: bool,  # noqa: FBT001
+    ) -> Named | Denial | None:
         """Return whom an assignment names, None if nobody; ``WAIT`` until that is known."""
         terms = self.conversation.terms
         token = assignment.value
@@ -302,7 +306,7 @@ class Bearers:
 
     # What takes its place
 
-    def _value(self, assignment: Assignment, whom: Named | None, *, block: bool) -> str | None:
+    def _value(self, assignment: Assignment, whom: Named | None, block: bool) -> str | None:  # noqa: FBT001
         if assignment.act in (Act.RESET, Act.DEFAULT) or (assignment.act is Act.CALL and assignment.value is None):
             return None
         if whom is None or not _counts(assignment, block=block):
@@ -481,7 +485,7 @@ def bound_of(bearing: Bearing, data: bytes, start: int, end: int) -> Bound:
         local = each.local
         if each.local_parameter:
             local = _truth_of(values[each.local_parameter - 1], binary=_format(binary, each.local_parameter))
-        found.append(replace(each, value=value, local=local))
+        found.append(each._replace(value=value, local=local))
     return Bound(bearing, tuple(found), formats, values, tail)
 
 

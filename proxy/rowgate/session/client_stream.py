@@ -15,7 +15,7 @@ from rowgate.metering.plan import Plan
 from rowgate.session import bearer, commands, denial
 from rowgate.session.bearer import Bearers, Bearing
 from rowgate.session.commands import TokenRefusal
-from rowgate.session.conversation import Conversation, Judge, SessionOverError, Terms
+from rowgate.session.conversation import Conversation, SessionOverError
 from rowgate.session.execution import Execution, Portal
 from rowgate.session.kinds import (
     BIND_REPLY,
@@ -399,17 +399,6 @@ class ClientStream:
         """Begin as the end user whom the log-in has named."""
         self.bearers.begin(end_user, now)
         self.feed(b"", now)
-
-    def take_terms(self, judge: Judge, terms: Terms | None) -> None:
-        """Take the judge (for nobody) and the terms of a new policy; whom its terms do not know counts no more."""
-        conversation = self.conversation
-        former, conversation.terms = conversation.terms, terms
-        conversation.end_user = None
-        conversation.judged_by(judge)
-        if conversation.setting is not None:
-            if terms is None or (terms.per_transaction and former is not None and not former.per_transaction):
-                conversation.setting.forget()
-            conversation.identify(now=0.0)
 
     def _query_divided(self, position: int, text: bytes, execution: Execution, now: float) -> int:
         """Run a text that could write so that each result can be cut before anything of it commits."""

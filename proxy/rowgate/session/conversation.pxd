@@ -3,6 +3,7 @@ from rowgate.metering.charge cimport Charge
 from rowgate.metering.plan cimport Plan
 from rowgate.session.execution cimport Execution
 from rowgate.session.replies cimport Reply, ReplyQueue
+from rowgate.session.setting cimport Setting
 from rowgate.sql.statement cimport Statement
 
 cdef int IDLE, BIND_REPLY
@@ -69,9 +70,10 @@ cdef class Conversation:
     cdef public Charge ambient
     cdef public object terms
     cdef public object end_user
-    cdef public object setting
+    cdef public Setting setting
     cdef public Statement control
     cdef public long long control_group
+    cdef dict _judges
     cdef public bint changing
     cdef public double moment
     cdef public object installing

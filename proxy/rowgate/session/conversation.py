@@ -13,7 +13,7 @@ from rowgate.session.denial import fatal
 from rowgate.session.execution import Execution, Portal
 from rowgate.session.kinds import BIND_REPLY
 from rowgate.session.replies import Reply, ReplyQueue
-from rowgate.session.setting import Named, changes_of, is_in_block
+from rowgate.session.setting import Named, Setting, changes_of, is_in_block
 from rowgate.sql.assignment import Assignment
 from rowgate.sql.kinds import TRANSACTION_KINDS
 from rowgate.sql.statement import UNKNOWN, Statement
@@ -25,6 +25,8 @@ from rowgate.wire.types import IDLE
 # A session that is refused this often in a row is slowed, then ended: a flood of denials costs others nothing.
 DENIALS_BEFORE_DELAY: Final = 20
 DENIALS_BEFORE_END: Final = 500
+# End users whose judges a session keeps at hand.
+MAX_JUDGES: Final = 16
 # Seconds a statement waits when the session before it has only been denied.
 DENIAL_DELAY: Final = 0.05
 
@@ -231,10 +233,11 @@ class Conversation:
         # that comes from (``setting.Setting``), None while there is nobody.
         self.terms: Terms | None = None
         self.end_user: EndUser | None = None
-        self.setting: Any = None
+        self.setting: Setting | None = None
         # The last statement that controls transactions, and its group; whether what is on its way changes who counts.
         self.control: Statement | None = None
         self.control_group = 0
+        self._judges: dict[EndUser | None, Judge] = {}
         self.moment = 0.0  # when that was last looked at, in monotonic seconds
         self.changing = False
         # Whom the log-in has named, while the server has not been told (again), and whether for a transaction only.
@@ -277,14 +280,35 @@ class Conversation:
         if end_user is not self.end_user:
             self.end_user = end_user
             if self.terms is not None:
-                self.judged_by(self.terms.judge_of(end_user))
+                self.judged_by(self._judge_of(self.terms, end_user))
+
+    def _judge_of(self, terms: Terms, end_user: EndUser | None) -> Judge:
+        """Return the judge for an end user; a pool's connection sees a few of them, again and again."""
+        found = self._judges.get(end_user)
+        if found is None:
+            if len(self._judges) >= MAX_JUDGES:
+                self._judges.clear()
+            found = self._judges[end_user] = terms.judge_of(end_user)
+        return found
+
+    def take_terms(self, judge: Judge, terms: Terms | None) -> None:
+        """Take the judge (for nobody) and the terms of a new policy; whom its terms do not know counts no more."""
+        former, self.terms = self.terms, terms
+        self._judges.clear()
+        self.end_user = None
+        self.judged_by(judge)
+        if self.setting is not None:
+            if terms is None or (terms.per_transaction and former is not None and not former.per_transaction):
+                self.setting.forget()
+            self.identify(self.moment)
 
     def follow(self, execution: Execution) -> None:
         """Note what a statement that is about to be sent does to who counts."""
         if execution.changes is None:
             execution.changes = changes_of(execution.statement)
         self.changing = True
-        self.setting.sent(execution.changes)
+        if self.setting is not None:
+            self.setting.sent(execution.changes)
         self.identify(self.moment)
 
     def follow_completed(self, execution: Execution) -> None:
@@ -295,14 +319,16 @@ class Conversation:
 
     def follow_answered(self) -> None:
         """Nothing is on its way; where nobody counts any more, nothing is followed either."""
-        self.setting.all_answered()
-        if self.setting.names_nobody:
-            self.setting = None
+        if self.setting is not None:
+            self.setting.all_answered()
+            if not self.setting.names_anybody():
+                self.setting = None
         self.identify(self.moment)
 
     def follow_error(self) -> None:
         """An error: what it undoes, and what the server skips behind it, names nobody."""
-        self.setting.failed()
+        if self.setting is not None:
+            self.setting.failed()
         self.identify(self.moment)
 
     def end_users(self) -> tuple[EndUser, ...]:

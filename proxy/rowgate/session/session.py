@@ -126,7 +126,7 @@ class Session:
 
     def judged_by(self, judge: Judge, terms: Terms | None = None) -> None:
         """Take the judge, for nobody, and the terms of a new policy; what runs keeps the plan it has."""
-        self.client.take_terms(judge, terms)
+        self.conversation.take_terms(judge, terms)
 
     def token_verified(self, outcome: EndUser | TokenRefusal, now: float) -> None:
         """Whose token it is that ``VerifyToken`` has asked about: go on with the statement that brought it."""
