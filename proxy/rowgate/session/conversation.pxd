@@ -73,7 +73,6 @@ cdef class Conversation:
     cdef public Setting setting
     cdef public Statement control
     cdef public long long control_group
-    cdef dict _judges
     cdef public bint changing
     cdef public double moment
     cdef public object installing
@@ -90,6 +89,7 @@ cdef class Conversation:
     cdef bint is_uncertain(self, long long group) except -1
     cpdef forget_unnamed(self)
     cpdef identify(self, double now)
+    cdef _named(self)
     cpdef follow(self, Execution execution)
     cpdef follow_completed(self, Execution execution)
     cpdef follow_answered(self)

@@ -25,8 +25,6 @@ from rowgate.wire.types import IDLE
 # A session that is refused this often in a row is slowed, then ended: a flood of denials costs others nothing.
 DENIALS_BEFORE_DELAY: Final = 20
 DENIALS_BEFORE_END: Final = 500
-# End users whose judges a session keeps at hand.
-MAX_JUDGES: Final = 16
 # Seconds a statement waits when the session before it has only been denied.
 DENIAL_DELAY: Final = 0.05
 
@@ -103,7 +101,7 @@ class Seal(Protocol):
 class Terms:
     """What holds for end users' tokens in a session, under the policy in force and its client rule.
 
-    ``judge_of`` gives the judge of what an end user (None: nobody) does; ``enforced``: a refused token is an error, not
+    ``judge_of`` gives the judge of what an end user (None: nobody) does, and is asked at every change; ``enforced``: a refused token is an error, not
     merely reported; ``per_transaction``: an end user counts for the transaction that brought his token.
     """
 
@@ -237,7 +235,6 @@ class Conversation:
         # The last statement that controls transactions, and its group; whether what is on its way changes who counts.
         self.control: Statement | None = None
         self.control_group = 0
-        self._judges: dict[EndUser | None, Judge] = {}
         self.moment = 0.0  # when that was last looked at, in monotonic seconds
         self.changing = False
         # Whom the log-in has named, while the server has not been told (again), and whether for a transaction only.
@@ -275,32 +272,27 @@ class Conversation:
     def identify(self, now: float) -> None:
         """Find who counts for what is sent next, and have it judged accordingly; ``now`` in monotonic seconds."""
         self.moment = now
-        named: Named | None = self.setting.ahead.current if self.setting is not None else None
-        end_user = named.end_user if named is not None and now < named.until else None
+        end_user = self._named()
         if end_user is not self.end_user:
             self.end_user = end_user
             if self.terms is not None:
-                self.judged_by(self._judge_of(self.terms, end_user))
-
-    def _judge_of(self, terms: Terms, end_user: EndUser | None) -> Judge:
-        """Return the judge for an end user; a pool's connection sees a few of them, again and again."""
-        found = self._judges.get(end_user)
-        if found is None:
-            if len(self._judges) >= MAX_JUDGES:
-                self._judges.clear()
-            found = self._judges[end_user] = terms.judge_of(end_user)
-        return found
+                self.judged_by(self.terms.judge_of(end_user))
 
     def take_terms(self, judge: Judge, terms: Terms | None) -> None:
         """Take the judge (for nobody) and the terms of a new policy; whom its terms do not know counts no more."""
         former, self.terms = self.terms, terms
-        self._judges.clear()
-        self.end_user = None
-        self.judged_by(judge)
-        if self.setting is not None:
-            if terms is None or (terms.per_transaction and former is not None and not former.per_transaction):
-                self.setting.forget()
-            self.identify(self.moment)
+        if self.setting is not None and (
+            terms is None or (terms.per_transaction and former is not None and not former.per_transaction)
+        ):
+            self.setting.forget()
+        before, self.end_user = self.end_user, self._named()
+        anybody = before is not None or self.end_user is not None
+        self.judged_by(terms.judge_of(self.end_user) if terms is not None and anybody else judge)
+
+    def _named(self) -> EndUser | None:
+        """Return who counts for what is sent next."""
+        named: Named | None = self.setting.ahead.current if self.setting is not None else None
+        return named.end_user if named is not None and self.moment < named.until else None
 
     def follow(self, execution: Execution) -> None:
         """Note what a statement that is about to be sent does to who counts."""
