@@ -101,8 +101,9 @@ class Seal(Protocol):
 class Terms:
     """What holds for end users' tokens in a session, under the policy in force and its client rule.
 
-    ``judge_of`` gives the judge of what an end user (None: nobody) does, and is asked at every change; ``enforced``: a refused token is an error, not
-    merely reported; ``per_transaction``: an end user counts for the transaction that brought his token.
+    ``judge_of`` gives the judge of what an end user (None: nobody) does, and is asked at every change; ``enforced``: a
+    refused token is an error, not merely reported; ``per_transaction``: an end user counts for the transaction that
+    brought his token.
     """
 
     judge_of: Callable[[EndUser | None], "Judge"]
