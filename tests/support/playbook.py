@@ -246,6 +246,10 @@ class Playbook:
         """Which tokens the session has asked about."""
         return [each.token for each in self.commands if isinstance(each, VerifyToken)]
 
+    def begin(self, end_user: EndUser) -> Self:
+        """The log-in has named somebody."""
+        return self._do(lambda now: self.session.begin(end_user, now))
+
     def token_verified(self, outcome: EndUser | TokenRefusal) -> Self:
         """The verifier has found out whose the token is."""
         return self._do(lambda now: self.session.token_verified(outcome, now))

@@ -7,8 +7,8 @@ is a seal, the server is first asked which session and transaction it is for (``
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 from rowgate.session import commands
 from rowgate.session.commands import TokenRefusal, VerifyToken
@@ -124,8 +124,7 @@ def _parameter(value: bytes | None) -> bytes:
     return struct.pack("!i", -1) if value is None else struct.pack("!i", len(value)) + value
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(NamedTuple):
     """What a statement with tokens comes to: the values to set, as text and as parameters, and whom that names."""
 
     values: tuple[str | None, ...]
@@ -140,6 +139,8 @@ class Bearers:
         # Of a prepared statement and a portal, each gone before the next message of the client's.
         self._own = b"rowgate_" + conversation.nonce.encode()
         self._asked = b""
+        self._unwanted = False
+        self._abandoned: Denial | None = None
         self._told = False
         self._outcomes: dict[bytes, EndUser | TokenRefusal] = {}
 
@@ -192,16 +193,20 @@ class Bearers:
         conversation.answer = b""
         return conversation.services.seal is None or conversation.server_session is not None
 
-    @property
-    def waiting(self) -> bool:
-        """Whether a token is being verified."""
-        return bool(self._asked)
-
     def verified(self, outcome: EndUser | TokenRefusal) -> None:
-        """Whose the token is that was asked about."""
-        if self._asked:
+        """Take whose the token is that was asked about; there is never more than one."""
+        if self._asked and not self._unwanted:
             self._outcomes[self._asked] = outcome
-            self._asked = b""
+        self._asked = b""
+        self._unwanted = False
+
+    def abandon(self, refusal: Denial) -> bool:
+        """Refuse the statement whose token is being verified, if one is; the answer is then nobody's."""
+        if not self._asked or self._unwanted:
+            return False
+        self._abandoned = refusal
+        self._unwanted = True
+        return True
 
     def prepare(
         self, assignments: Sequence[Assignment], now: float, *, block: bool, synced: bool
@@ -210,9 +215,12 @@ class Bearers:
 
         ``block``: a transaction block is open where they run; ``synced``: a Sync ends what the server is asked.
         """
+        self.conversation.moment = now
+        if self._abandoned is not None:
+            return self._over(self._abandoned)
         named: list[Named | None] = []
         for each in assignments[: MAX_TOKENS + 1]:
-            outcome = self._named(each, now, block=block)
+            outcome = self._named(each, now, block)
             if outcome is WAIT:
                 return None
             if isinstance(outcome, Denial):
@@ -223,7 +231,7 @@ class Bearers:
         each_named = list(zip(assignments, named, strict=True))
         if not self._can_seal(each_named, block=block, synced=synced):
             return None
-        values = tuple(self._value(*each, block=block) for each in each_named)
+        values = tuple(self._value(each, whom, block) for each, whom in each_named)
         refusal = self._unspeakable(assignments, values)
         if refusal is None:
             conversation = self.conversation
@@ -231,7 +239,7 @@ class Bearers:
             if conversation.setting is None:
                 conversation.setting = Setting(block=block)
         self._over(None)
-        return refusal or Prepared(values, tuple(self._change(*each) for each in each_named))
+        return refusal or Prepared(values, tuple(self._change(each, whom) for each, whom in each_named))
 
     def _unspeakable(self, assignments: Sequence[Assignment], values: Sequence[str | None]) -> Denial | None:
         """Return why the server cannot be told these."""
@@ -248,11 +256,17 @@ class Bearers:
     def _over(self, refusal: Denial | None) -> Denial | None:
         """Forget what was found out for this statement: it goes, or is denied."""
         self._outcomes.clear()
+        self._abandoned = None
         return refusal
 
     # Whose it is
 
-    def _named(self, assignment: Assignment, now: float, *, block: bool) -> Named | Denial | None:
+    def _named(  # the hot path passes by position
+        self,
+        assignment: Assignment,
+        now: float,
+        block: bool,  # noqa: FBT001
+    ) -> Named | Denial | None:
         """Return whom an assignment names, None if nobody; ``WAIT`` until that is known."""
         terms = self.conversation.terms
         token = assignment.value
@@ -292,7 +306,7 @@ class Bearers:
 
     # What takes its place
 
-    def _value(self, assignment: Assignment, whom: Named | None, *, block: bool) -> str | None:
+    def _value(self, assignment: Assignment, whom: Named | None, block: bool) -> str | None:  # noqa: FBT001
         if assignment.act in (Act.RESET, Act.DEFAULT) or (assignment.act is Act.CALL and assignment.value is None):
             return None
         if whom is None or not _counts(assignment, block=block):
@@ -471,7 +485,7 @@ def bound_of(bearing: Bearing, data: bytes, start: int, end: int) -> Bound:
         local = each.local
         if each.local_parameter:
             local = _truth_of(values[each.local_parameter - 1], binary=_format(binary, each.local_parameter))
-        found.append(replace(each, value=value, local=local))
+        found.append(each._replace(value=value, local=local))
     return Bound(bearing, tuple(found), formats, values, tail)
 
 

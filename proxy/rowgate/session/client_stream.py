@@ -15,7 +15,7 @@ from rowgate.metering.plan import Plan
 from rowgate.session import bearer, commands, denial
 from rowgate.session.bearer import Bearers, Bearing
 from rowgate.session.commands import TokenRefusal
-from rowgate.session.conversation import Conversation, Judge, SessionOverError, Terms
+from rowgate.session.conversation import Conversation, SessionOverError
 from rowgate.session.execution import Execution, Portal
 from rowgate.session.kinds import (
     BIND_REPLY,
@@ -349,12 +349,12 @@ class ClientStream:
     def _query_carrying(self, position: int, text: bytes, statement: Statement, now: float) -> int:  # noqa: PLR0911 - a dispatch: one line a case
         """Verify the token in a text, and send the end user in its place; nothing of the text goes as it came."""
         conversation = self.conversation
+        if conversation.replies.head is not None:
+            return self._gate_flushed(position)
         if conversation.skipping or conversation.ask_failed:
             # The server skips it; or what was asked for it has failed, and the client has been told.
             conversation.ask_failed = False
             return self._skipped(position, bearer.misplaced(statement))
-        if conversation.replies.head is not None:
-            return self._gate_flushed(position)
         plan = conversation.plan_of(statement)
         execution = self.starter.execution(statement, plan, None)
         refusal = self._why_not_carry(statement, plan)
@@ -399,17 +399,6 @@ class ClientStream:
         """Begin as the end user whom the log-in has named."""
         self.bearers.begin(end_user, now)
         self.feed(b"", now)
-
-    def take_terms(self, judge: Judge, terms: Terms | None) -> None:
-        """Take the judge (for nobody) and the terms of a new policy; whom its terms do not know counts no more."""
-        conversation = self.conversation
-        former, conversation.terms = conversation.terms, terms
-        conversation.end_user = None
-        conversation.judged_by(judge)
-        if conversation.setting is not None:
-            if terms is None or (terms.per_transaction and former is not None and not former.per_transaction):
-                conversation.setting.forget()
-            conversation.identify(now=0.0)
 
     def _query_divided(self, position: int, text: bytes, execution: Execution, now: float) -> int:
         """Run a text that could write so that each result can be cut before anything of it commits."""
@@ -748,7 +737,7 @@ class ClientStream:
                 portal.bearer.assignments, now, block=conversation.is_in_block(), synced=False
             )
             if prepared is None:
-                return self._gate_flushed(position)
+                return GATED if conversation.asking else self._gate_flushed(position)
             if isinstance(prepared, Denial):
                 refusal = prepared
         if refusal is None:
@@ -846,9 +835,10 @@ class ClientStream:
         return REPLACED
 
     def abandon(self, refusal: Denial, now: float) -> None:
-        """Refuse the statement that a throttle makes wait, if one does."""
+        """Refuse the statement that a throttle, or its token, makes wait, if one does."""
         if self.starter.waiting_since:
             self.starter.abandoned = refusal
+        if self.starter.waiting_since or self.bearers.abandon(refusal):
             self.feed(b"", now)
 
     # Bytes

@@ -3,6 +3,7 @@ from rowgate.metering.charge cimport Charge
 from rowgate.metering.plan cimport Plan
 from rowgate.session.execution cimport Execution
 from rowgate.session.replies cimport Reply, ReplyQueue
+from rowgate.session.setting cimport Setting
 from rowgate.sql.statement cimport Statement
 
 cdef int IDLE, BIND_REPLY
@@ -69,10 +70,11 @@ cdef class Conversation:
     cdef public Charge ambient
     cdef public object terms
     cdef public object end_user
-    cdef public object setting
+    cdef public Setting setting
     cdef public Statement control
     cdef public long long control_group
     cdef public bint changing
+    cdef public double moment
     cdef public object installing
     cdef public bint asking
     cdef public bint ask_failed
@@ -87,8 +89,10 @@ cdef class Conversation:
     cdef bint is_uncertain(self, long long group) except -1
     cpdef forget_unnamed(self)
     cpdef identify(self, double now)
+    cdef _named(self)
     cpdef follow(self, Execution execution)
     cpdef follow_completed(self, Execution execution)
     cpdef follow_answered(self)
+    cpdef follow_error(self)
     cpdef interpose(self, bytes message)
     cpdef group_ended(self)

@@ -13,7 +13,7 @@ from rowgate.session.denial import fatal
 from rowgate.session.execution import Execution, Portal
 from rowgate.session.kinds import BIND_REPLY
 from rowgate.session.replies import Reply, ReplyQueue
-from rowgate.session.setting import Named, changes_of, is_in_block
+from rowgate.session.setting import Named, Setting, changes_of, is_in_block
 from rowgate.sql.assignment import Assignment
 from rowgate.sql.kinds import TRANSACTION_KINDS
 from rowgate.sql.statement import UNKNOWN, Statement
@@ -101,8 +101,9 @@ class Seal(Protocol):
 class Terms:
     """What holds for end users' tokens in a session, under the policy in force and its client rule.
 
-    ``judge_of`` gives the judge of what an end user (None: nobody) does; ``enforced``: a refused token is an error, not
-    merely reported; ``per_transaction``: an end user counts for the transaction that brought his token.
+    ``judge_of`` gives the judge of what an end user (None: nobody) does, and is asked at every change; ``enforced``: a
+    refused token is an error, not merely reported; ``per_transaction``: an end user counts for the transaction that
+    brought his token.
     """
 
     judge_of: Callable[[EndUser | None], "Judge"]
@@ -231,10 +232,11 @@ class Conversation:
         # that comes from (``setting.Setting``), None while there is nobody.
         self.terms: Terms | None = None
         self.end_user: EndUser | None = None
-        self.setting: Any = None
+        self.setting: Setting | None = None
         # The last statement that controls transactions, and its group; whether what is on its way changes who counts.
         self.control: Statement | None = None
         self.control_group = 0
+        self.moment = 0.0  # when that was last looked at, in monotonic seconds
         self.changing = False
         # Whom the log-in has named, while the server has not been told (again), and whether for a transaction only.
         self.installing: tuple[Named, bool] | None = None
@@ -269,20 +271,38 @@ class Conversation:
         return bool(parts) and is_in_block(parts[len(parts) - 1])
 
     def identify(self, now: float) -> None:
-        """Find who counts for what is sent next, and have it judged accordingly."""
-        named: Named | None = self.setting.ahead.current if self.setting is not None else None
-        end_user = named.end_user if named is not None and now < named.until else None
+        """Find who counts for what is sent next, and have it judged accordingly; ``now`` in monotonic seconds."""
+        self.moment = now
+        end_user = self._named()
         if end_user is not self.end_user:
             self.end_user = end_user
             if self.terms is not None:
                 self.judged_by(self.terms.judge_of(end_user))
+
+    def take_terms(self, judge: Judge, terms: Terms | None) -> None:
+        """Take the judge (for nobody) and the terms of a new policy; whom its terms do not know counts no more."""
+        former, self.terms = self.terms, terms
+        if self.setting is not None and (
+            terms is None or (terms.per_transaction and former is not None and not former.per_transaction)
+        ):
+            self.setting.forget()
+        before, self.end_user = self.end_user, self._named()
+        anybody = before is not None or self.end_user is not None
+        self.judged_by(terms.judge_of(self.end_user) if terms is not None and anybody else judge)
+
+    def _named(self) -> EndUser | None:
+        """Return who counts for what is sent next."""
+        named: Named | None = self.setting.ahead.current if self.setting is not None else None
+        return named.end_user if named is not None and self.moment < named.until else None
 
     def follow(self, execution: Execution) -> None:
         """Note what a statement that is about to be sent does to who counts."""
         if execution.changes is None:
             execution.changes = changes_of(execution.statement)
         self.changing = True
-        self.setting.sent(execution.changes)
+        if self.setting is not None:
+            self.setting.sent(execution.changes)
+        self.identify(self.moment)
 
     def follow_completed(self, execution: Execution) -> None:
         """Note that the next statement of a text is complete."""
@@ -292,10 +312,24 @@ class Conversation:
 
     def follow_answered(self) -> None:
         """Nothing is on its way; where nobody counts any more, nothing is followed either."""
-        self.setting.all_answered()
-        if self.setting.names_nobody:
-            self.setting = None
-            self.identify(0.0)
+        if self.setting is not None:
+            self.setting.all_answered()
+            if not self.setting.names_anybody():
+                self.setting = None
+        self.identify(self.moment)
+
+    def follow_error(self) -> None:
+        """An error: what it undoes, and what the server skips behind it, names nobody."""
+        if self.setting is not None:
+            self.setting.failed()
+        self.identify(self.moment)
+
+    def end_users(self) -> tuple[EndUser, ...]:
+        """Return for whom the server may be at work, or will be next: nobody, one, or two in a pipeline."""
+        if self.setting is None:
+            return ()
+        found = [self.end_user, *[each.end_user for each in self.setting.currents() if self.moment < each.until]]
+        return tuple(dict.fromkeys([each for each in found if each is not None]))
 
     def set_parameter(self, name: str, value: str) -> None:
         """Follow what the server reports about how it reads SQL (ParameterStatus)."""
@@ -388,6 +422,7 @@ class Conversation:
         """Forget the client's extended group: its Sync (or a simple Query) has been forwarded."""
         if self.setting is not None and (self.steps is None or not self.steps.own):
             self.setting.group_ended()
+            self.identify(self.moment)
         self.group_open = False
         self.group_writes = False
         self.group_in_transaction = False

@@ -591,7 +591,7 @@ class ServerStream:
         conversation.completion = b""
         replies.failed()
         if conversation.setting is not None:
-            conversation.setting.failed()
+            conversation.follow_error()
         own = reply.denial or self._several(reply, position, whole)
         if cutting is not None:
             own = None if cutting.late else cutting.cut  # late: the substitute behind the group has the one word

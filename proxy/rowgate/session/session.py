@@ -62,6 +62,10 @@ class Session:
         """
         self.client.begin(end_user, now)
 
+    def end_users(self) -> tuple[EndUser, ...]:
+        """Return for whom the server may be at work, or will be next: nobody, one, or two in a pipeline."""
+        return self.conversation.end_users()
+
     def welcome(self, octets: int, now: float) -> bool:
         """Charge ``octets`` of the server's greeting; return False if the session must end instead."""
         return self.server.welcome(octets, now)
@@ -122,7 +126,7 @@ class Session:
 
     def judged_by(self, judge: Judge, terms: Terms | None = None) -> None:
         """Take the judge, for nobody, and the terms of a new policy; what runs keeps the plan it has."""
-        self.client.take_terms(judge, terms)
+        self.conversation.take_terms(judge, terms)
 
     def token_verified(self, outcome: EndUser | TokenRefusal, now: float) -> None:
         """Whose token it is that ``VerifyToken`` has asked about: go on with the statement that brought it."""

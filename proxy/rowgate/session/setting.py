@@ -9,9 +9,8 @@ Source: ``AtEOXact_GUC`` and ``push_old_value`` in the server's utils/misc/guc.c
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
 from rowgate.sql.assignment import CLEARS
 from rowgate.sql.kinds import UNKNOWN_KIND
@@ -20,8 +19,7 @@ from rowgate.subject import EndUser
 from rowgate.wire.types import FAILED_TRANSACTION, IDLE
 
 
-@dataclass(frozen=True, slots=True)
-class Named:
+class Named(NamedTuple):
     """An end user that a token has named, and until when he counts (monotonic seconds)."""
 
     end_user: EndUser
@@ -43,8 +41,7 @@ class Event(Enum):
     DOUBT = UNKNOWN_KIND
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """One thing that a statement does to the setting.
 
     ``local``: until the transaction's end; ``anywhere``: outside of a block as well, as ``set_config`` does.
@@ -81,8 +78,7 @@ def is_in_block(part: Part) -> bool:
     return part.chains or part.kind in {"begin", "savepoint", "release", "rollback_to"}
 
 
-@dataclass(frozen=True, slots=True)
-class _Level:
+class _Level(NamedTuple):
     """What the setting was when a transaction or a savepoint began."""
 
     name: str
@@ -112,16 +108,21 @@ class Levels:
     def copy(self) -> "Levels":
         """Return the same view, on its own."""
         other = Levels(self.base, block=False)
-        other.current, other.kept, other.block, other.failed = self.current, self.kept, self.block, self.failed
-        other.levels = list(self.levels)
+        other.current = self.current
+        other.kept = self.kept
+        other.block = self.block
+        other.failed = self.failed
+        other.levels = self.levels[:]
         return other
 
     def apply(self, change: Change) -> None:
         """Follow one change."""
         event = change.event
-        if event is Event.BEGIN:
+        if event is Event.SET or event is Event.RESET:
+            self._set(change)
+        elif event is Event.BEGIN:
             self.begin()
-        elif event in {Event.COMMIT, Event.PREPARE}:
+        elif event is Event.COMMIT or event is Event.PREPARE:
             self.commit(chains=change.chains)
         elif event is Event.ROLLBACK:
             self.roll_back(chains=change.chains)
@@ -131,8 +132,6 @@ class Levels:
             del self.levels[max(self._find(change.name), 1) :]
         elif event is Event.ROLLBACK_TO:
             self._roll_back_to(change.name)
-        elif event in {Event.SET, Event.RESET}:
-            self._set(change)
         elif event is Event.DOUBT:
             self.doubt()
 
@@ -164,7 +163,8 @@ class Levels:
         """Follow an error: what the innermost level has set is gone at once; a block waits for its rollback."""
         if not self.levels:
             return
-        self.current, self.kept = self.levels[-1].current, self.levels[-1].kept
+        innermost = self.levels[len(self.levels) - 1]
+        self.current, self.kept = innermost.current, innermost.kept
         if self.block:
             self.failed = True
         else:
@@ -182,11 +182,14 @@ class Levels:
         self.base = self.current = self.kept = None
         self.levels = [_Level(level.name, None, None) for level in self.levels]
 
-    @property
-    def names_nobody(self) -> bool:
-        """Whether nobody counts, and nobody will by a rollback."""
-        values = [self.base, self.current, self.kept]
-        return not any(values) and not any(level.current or level.kept for level in self.levels)
+    def names_anybody(self) -> bool:
+        """Return whether anybody counts, or may count again by a rollback."""
+        if self.current is not None or self.kept is not None or self.base is not None:
+            return True
+        for level in self.levels:  # noqa: SIM110 - any() takes a closure, which a compiled method cannot have
+            if level.current is not None or level.kept is not None:
+                return True
+        return False
 
     def _open(self) -> None:
         if not self.levels:
@@ -298,12 +301,15 @@ class Setting:
         """Nothing is on its way: both views are one."""
         self.ahead = self.settled.copy()
 
+    def currents(self) -> list[Named]:
+        """Return who counts by either view."""
+        return [each for each in (self.ahead.current, self.settled.current) if each is not None]
+
     def forget(self) -> None:
         """Nobody counts any more."""
         self.settled.forget()
         self.ahead.forget()
 
-    @property
-    def names_nobody(self) -> bool:
-        """Whether there is nothing left to follow."""
-        return self.settled.names_nobody and self.ahead.names_nobody
+    def names_anybody(self) -> bool:
+        """Return whether there is anything left to follow."""
+        return self.settled.names_anybody() or self.ahead.names_anybody()

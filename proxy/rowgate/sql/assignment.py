@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import accumulate
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pglast import parser
 
@@ -50,8 +50,7 @@ Place = tuple[int, int]
 """Bytes of the text: start and end of a literal."""
 
 
-@dataclass(frozen=True, slots=True)
-class Assignment:
+class Assignment(NamedTuple):
     """One setting of the proxy's that a statement changes.
 
     A parameter's number is 0 where there is none; a ``value`` of None is NULL, or a parameter's.
@@ -59,12 +58,15 @@ class Assignment:
 
     act: Act
     local: bool = False
-    value: bytes | None = field(default=None, repr=False)
+    value: bytes | None = None
     value_place: Place | None = None
     value_parameter: int = 0
     name_place: Place | None = None
     name_parameter: int = 0
     local_parameter: int = 0
+
+    def __repr__(self) -> str:
+        return f"Assignment({self.act}, local={self.local})"  # nothing of the token
 
 
 _GAP: Final = r"[ \t\n\r\f]"

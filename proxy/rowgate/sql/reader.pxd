@@ -8,6 +8,7 @@ cdef class Reader:
     cdef object _names
     cdef Cache _templates
     cdef Cache _texts
+    cdef object _plain
 
     @cython.locals(key=object, found=Statement)
     cpdef Statement read(self, bytes text, bint plain)

@@ -51,7 +51,7 @@ _decode = json.JSONDecoder().raw_decode  # of a text with no space around it
 class Reader:
     """Gives the statement for a text. One per worker and database; not safe for use by several threads at once."""
 
-    __slots__ = ("_catalogue", "_names", "_templates", "_texts")
+    __slots__ = ("_catalogue", "_names", "_plain", "_templates", "_texts")
 
     def __init__(
         self, catalogue: Catalogue | None = None, *, texts: int = MAX_TEXTS, templates: int = MAX_TEMPLATES
@@ -60,6 +60,8 @@ class Reader:
         self._names = Names(catalogue)
         self._templates = Cache(templates, MAX_TEMPLATE_OCTETS)
         self._texts = Cache(texts, MAX_TEXT_OCTETS)
+        # The text with a token that was read last and what it does, until that is asked for.
+        self._plain: tuple[bytes, Assignment] | None = None
 
     @property
     def catalogue(self) -> Catalogue | None:
@@ -105,7 +107,8 @@ class Reader:
 
     def assignments(self, text: bytes) -> tuple[Assignment, ...]:
         """Return what a text that was read does to the proxy's settings, in the order in which it does it."""
-        plain = plain_assignment(text)
+        read, self._plain = self._plain, None
+        plain = read[1] if read is not None and read[0] is text else plain_assignment(text)
         if plain is not None:
             return (plain,)
         return tuple([each for found in _assigned(text, _parse(text)) for each in found.each])
@@ -128,6 +131,7 @@ class Reader:
             masked = _masked(text, found)
         except Exception:  # noqa: BLE001 - fail closed: the statement could be anything
             return UNKNOWN
+        self._plain = (text, plain) if plain is not None else None
         known = self._texts.get(masked)
         if known is None:
             known = self._read_text(text)
