@@ -1,6 +1,9 @@
 """A key's age outlives the process, and neither another id nor another worker makes it younger."""
 
+import sqlite3
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,6 +32,20 @@ def test_two_workers_agree(tmp_path: Path) -> None:
     assert one.first_seen("print", 300.0) == 150.0
     one.close()
     two.close()
+
+
+def test_opening_leaves_the_locks_of_who_has_the_file_open(tmp_path: Path) -> None:
+    """One file holds all that workers share of identities: whoever writes to it must be safe from us."""
+    path = tmp_path / "identity.sqlite"
+    KeyAges(path).close()
+    writer = sqlite3.connect(path, isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
+    with pytest.raises(KeyAgesError, match="locked"):
+        KeyAges(path).first_seen("print", 1.0)
+    program = "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=0).execute('BEGIN IMMEDIATE')"
+    other = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=False)
+    assert "database is locked" in other.stderr, "the writer's lock is gone: another process could write as well"
+    writer.close()
 
 
 def test_the_file_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -692,9 +692,8 @@ async def test_what_is_known_is_bounded(desk: Desk, monkeypatch: pytest.MonkeyPa
     tokens = [desk.forged(jti=f"t{number}") for number in range(60)]
     for token in tokens:
         await verify.verify(token)
-        assert await verify.verify(tokens[0])
+        assert verify.known(tokens[0]) is not None, "what is used stays"
     assert sum(verify.known(token) is not None for token in tokens) <= 20
-    assert verify.known(tokens[0]) is not None, "what is used stays"
 
 
 async def test_tokens_are_kept_by_a_digest_alone(desk: Desk) -> None:

@@ -1,15 +1,22 @@
 cimport cython
 
+cdef class Unverified:
+    cdef readonly object header
+    cdef readonly str issuer
+    cdef readonly dict claims
+    cdef readonly bytes signed
+    cdef readonly bytes signature
+
 cdef class TokenParser:
     cdef dict _headers
 
     @cython.locals(octets=bytes, translated=bytes, parts=list, header=bytes, payload=bytes, signature=bytes, claims=dict, signed=bytes)
-    cpdef object parse(self, str token)
+    cpdef Unverified parse(self, str token)
 
     cdef object _read_header(self, bytes encoded)
 
-@cython.locals(claims=dict, expires=object, issued=object, begins=object)
-cpdef object judge_claims(object token, object issuer, str key, double now)
+@cython.locals(claims=dict, token_id=str, name=str, expires=object, issued=object, begins=object)
+cpdef object judge_claims(Unverified token, object issuer, str key, double now)
 
 cdef bytes _decoded(bytes part)
 cdef object _parsed(str text)

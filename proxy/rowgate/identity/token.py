@@ -90,16 +90,20 @@ class Header(NamedTuple):
     """The key's id (``kid``), as the token has it: a name to look up."""
 
 
-class Unverified(NamedTuple):
-    """A token as read; not a word of it counts before its signature is verified."""
+class Unverified:
+    """A token as read; not a word of it counts before its signature is verified.
 
-    header: Header
-    issuer: str
-    """The ``iss`` claim: a name to look up."""
-    claims: Mapping[str, Any]
-    signed: bytes
-    """What the signature is over."""
-    signature: bytes
+    ``issuer`` is its ``iss`` claim: a name to look up. ``signed`` is what the signature is over.
+    """
+
+    __slots__ = ("claims", "header", "issuer", "signature", "signed")
+
+    def __init__(self, header: Header, issuer: str, claims: dict[str, Any], signed: bytes, signature: bytes) -> None:
+        self.header = header
+        self.issuer = issuer
+        self.claims = claims
+        self.signed = signed
+        self.signature = signature
 
 
 class TokenParser:
@@ -223,7 +227,7 @@ _DECODER: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no
 
 def _parsed(text: str) -> object:
     """Return what a JSON text says; one without white space around it, as issuers write it, at half the cost."""
-    if text.startswith("{"):
+    if text.startswith("{") and text.endswith("}"):
         value, end = _DECODER.raw_decode(text)
         if end == len(text):
             return value

@@ -23,6 +23,8 @@ LEAST_COST: Final = 0.000_05
 # Those who wait for their turn, and the seconds after which one of them gives up: before its client does.
 MAX_WAITING: Final = 512
 LONGEST_WAIT: Final = 5.0
+# Seconds of a pause at least: less is lost in rounding.
+LEAST_PAUSE: Final = 0.001
 
 
 class CrowdedError(Exception):
@@ -71,7 +73,7 @@ class Doubt:
         try:
             async with asyncio.timeout(LONGEST_WAIT), self._turn:
                 while (pause := self._pause(origin)) > 0.0:
-                    await self._sleep(pause)
+                    await self._sleep(max(pause, LEAST_PAUSE))
         except TimeoutError:
             raise CrowdedError from None
         finally:

@@ -142,11 +142,11 @@ class Verifier:
             TokenRefusedError: the token does not count, or nobody can say at the moment.
 
         """
-        end_user = self.known(token)
-        if end_user is not None:
-            return end_user
         unverified = self._parser.parse(token)
         digest = hashlib.sha256(token.encode("ascii")).digest()
+        end_user = self._known.recall(digest)
+        if end_user is not None:
+            return end_user
         for _ in range(MAX_ATTEMPTS):
             generation = self._generation
             try:
