@@ -29,7 +29,7 @@ DRIVERS_BUILT := build/drivers
 LOCK := $(BIN)/pip-compile --quiet --no-config --generate-hashes --allow-unsafe --strip-extras --no-header \
         --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options --annotation-style=line
 
-.PHONY: help demo test test-compiled test-pure postgres-tests lint types contracts build drivers others matrix fuzz bench lock schema clean
+.PHONY: redteam help demo test test-compiled test-pure postgres-tests lint types contracts build drivers others matrix fuzz bench lock schema clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 20
@@ -50,6 +50,9 @@ postgres-tests: build $(POSTGRES_15) $(POSTGRES_SUITE)/version ## PostgreSQL's o
 
 matrix: build others ## The matrix of cutting and denying in full: every length, many seeds, ten thousand cancels
 	ROWGATE_MATRIX=$(or $(SEEDS),20) $(PYTEST) tests/matrix
+
+redteam: build ## A hundred thousand forged people: what leaves is what the policy says
+	$(PYTEST) tests/redteam
 
 fuzz: build $(CLANG) ## Fuzz each target RUNS times: guided, on the compiled twins, sanitized; plant every bug. Takes hours
 	PYTHONPATH=tests $(BIN)/python -m fuzz.run --compiled --runs $(RUNS)
