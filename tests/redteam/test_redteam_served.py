@@ -212,7 +212,6 @@ def test_a_key_that_acts_for_too_many_is_revoked_and_all_who_came_with_it_are_en
     assert not told(proxy, "BackendsNotEnded")
 
 
-@pytest.mark.xfail(reason="sessions do not take SET rowgate.token yet", strict=True)
 def test_thousands_of_people_through_a_few_sessions_of_a_pool(proxy: Proxy, sso: TokenIssuer) -> None:
     """As the shop's own application would: one session, another end user with each statement."""
     thief = Thief(proxy, sso)
