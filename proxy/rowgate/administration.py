@@ -36,7 +36,7 @@ class Administration:
     """Serves it on the control socket and, where the settings say so, on TCP.
 
     ``ready`` says whether the proxy takes new sessions. Raises AccessError, ApiServerError, TlsFileError,
-    DirectoryError, IdentityStoreError.
+    IdentityStoreError.
     """
 
     def __init__(

@@ -34,7 +34,7 @@ class Identities:
 
     ``lifted`` hears of whoever is let in again; ``live`` gives the live sessions and what each has had so far.
 
-    Raises IdentityStoreError, DirectoryError, KeyAgesError: a file cannot be opened, and nobody may be let in blindly.
+    Raises IdentityStoreError, KeyAgesError: a file cannot be opened, and nobody may be let in blindly.
     """
 
     def __init__(

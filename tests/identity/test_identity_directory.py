@@ -22,7 +22,6 @@ from rowgate.identity.directory import (
     Standing,
     TakenError,
 )
-from rowgate.identity.directory_schema import DirectoryError
 from rowgate.identity.people import (
     MAX_EMAILS,
     MAX_NAME,
@@ -33,6 +32,7 @@ from rowgate.identity.people import (
     PersonDraft,
     UnfitError,
 )
+from rowgate.identity.storage import IdentityStoreError
 
 KIM = "kim@shop.example"
 
@@ -288,12 +288,12 @@ def test_the_file_is_its_owners_alone(directory: Directory, tmp_path: Path) -> N
 
 def test_a_file_that_cannot_be_read_lets_nobody_in(directory: Directory, tmp_path: Path) -> None:
     (tmp_path / "garbage").write_bytes(b"no database at all, but long enough to look like one" * 100)
-    with pytest.raises(DirectoryError, match="damaged"):
+    with pytest.raises(IdentityStoreError, match="damaged"):
         Directory(tmp_path / "garbage", ManualClock())
-    with pytest.raises(DirectoryError, match="cannot be created"):
+    with pytest.raises(IdentityStoreError, match="cannot be created"):
         Directory(tmp_path / "missing" / "identity.sqlite", ManualClock())
     directory.close()
-    with pytest.raises(DirectoryError):
+    with pytest.raises(IdentityStoreError):
         directory.is_active(KIM)
 
 

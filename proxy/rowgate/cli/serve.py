@@ -19,7 +19,6 @@ from rowgate.authentication.userlist import UserlistError
 from rowgate.clock import SystemClock
 from rowgate.events.log import EventLogError
 from rowgate.events.webhook import WebhookError
-from rowgate.identity.directory_schema import DirectoryError
 from rowgate.identity.key_ages import KeyAgesError
 from rowgate.identity.seal import SealError
 from rowgate.identity.storage import IdentityStoreError
@@ -45,7 +44,6 @@ START_FAILURES = (
     EventLogError,
     WebhookError,
     IdentityStoreError,
-    DirectoryError,
     KeyAgesError,
     TlsFileError,
     UserlistError,

@@ -134,15 +134,8 @@ class Credentials:
         self._clock = clock
         self._pending: dict[tuple[IdentityKind, str], _Pending] = {}
         self._unnoted = 0
-        self._connection = connect(path)
-        try:
-            # Its loss in a power cut is no loss: no fsync every few seconds, that revocations would wait for.
-            self._connection.execute("PRAGMA synchronous = NORMAL")
-            for statement in _SCHEMA:
-                self._connection.execute(statement)
-        except sqlite3.Error as error:
-            self._connection.close()
-            raise explained(error, path) from error
+        # Its loss in a power cut is no loss: no fsync every few seconds, that revocations would wait for.
+        self._connection = connect(path, "PRAGMA synchronous = NORMAL", *_SCHEMA)
 
     def close(self) -> None:
         """Write what is not on disk yet, and close the file; raises IdentityStoreError."""

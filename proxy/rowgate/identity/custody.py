@@ -5,7 +5,6 @@ the identity file.
 """
 
 import math
-import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, Protocol
@@ -15,7 +14,7 @@ from rowgate.events import event as happened
 from rowgate.events.event import Event
 from rowgate.identity.credential import Use, compared
 from rowgate.identity.departure import Departed, How
-from rowgate.identity.storage import connect, explained, transaction
+from rowgate.identity.storage import connect, transaction
 from rowgate.identity.survey import DAY, EVERY_KEY, TOO_OLD, Oddity, Remark, Standing, State, day_of, keepers, survey
 from rowgate.policy.snapshot import Snapshot
 from rowgate.subject import IdentityKind
@@ -78,12 +77,7 @@ class CustodyReview:
         self._departures = departures
         self._is_inactive = is_inactive
         self._refusals: Mapping[tuple[IdentityKind, str], tuple[float, str]] = {}
-        self._connection = connect(path)
-        try:
-            self._connection.execute(_SCHEMA)
-        except sqlite3.Error as error:
-            self._connection.close()
-            raise explained(error, path) from error
+        self._connection = connect(path, _SCHEMA)
         self._look(clock.wall())
 
     def close(self) -> None:

@@ -53,12 +53,7 @@ class Departures:
     def __init__(self, path: Path) -> None:
         """Open the file at ``path``, creating it; raises IdentityStoreError."""
         self._path = path
-        self._connection = connect(path)
-        try:
-            self._connection.execute(_SCHEMA)
-        except sqlite3.Error as error:
-            self._connection.close()
-            raise explained(error, path) from error
+        self._connection = connect(path, _SCHEMA)
 
     def close(self) -> None:
         """Close the file."""

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from rowgate.clock import Clock
-from rowgate.identity.directory_schema import DirectoryError, explained, open_directory
+from rowgate.identity.directory_schema import open_directory
 from rowgate.identity.people import (
     MAX_MEMBERS,
     PRECEDENCE,
@@ -34,6 +34,7 @@ from rowgate.identity.people import (
     UnfitError,
     exact,
 )
+from rowgate.identity.storage import IdentityStoreError, explained
 from rowgate.subject import folded
 
 # People of one directory; each takes about 2 KiB on disk.
@@ -52,19 +53,19 @@ _GROUP: Final = "id, display_name, external_id, document, version, created, modi
 _Result = TypeVar("_Result")
 
 
-class NotFoundError(DirectoryError):
+class NotFoundError(LookupError):
     """Nobody, or no group, has this id."""
 
 
-class TakenError(DirectoryError):
+class TakenError(ValueError):
     """The user name is another person's."""
 
 
-class ChangedError(DirectoryError):
+class ChangedError(ValueError):
     """It is not of the expected version: somebody else has changed it meanwhile."""
 
 
-class FullError(DirectoryError):
+class FullError(IdentityStoreError):
     """The directory holds as many people or groups as it keeps."""
 
 
@@ -96,7 +97,7 @@ class Directory:
     """People and groups in the identity file. For one thread at a time; others, and other processes, open it again."""
 
     def __init__(self, path: Path, clock: Clock, new_id: Callable[[], str] = lambda: str(uuid.uuid4())) -> None:
-        """Open or create the directory; raises DirectoryError."""
+        """Open or create the directory; raises IdentityStoreError."""
         self._path = path
         self._clock = clock
         self._new_id = new_id
@@ -113,13 +114,13 @@ class Directory:
     # Standing: asked for with every token
 
     def is_active(self, name: str) -> bool:
-        """Return whether ``name``, an end user's claim, is that of an active person; raises DirectoryError."""
+        """Return whether ``name``, an end user's claim, is that of an active person; raises IdentityStoreError."""
         return self.standing(name) is Standing.ACTIVE
 
     def standing(self, name: str) -> Standing:
         """Return what the directory says of a name, as of the last change that any process made.
 
-        Raises DirectoryError: the file cannot be read; whoever asks must then let nobody in.
+        Raises IdentityStoreError: the file cannot be read; whoever asks must then let nobody in.
         """
         try:
             self._forget_if_changed()
@@ -134,7 +135,7 @@ class Directory:
         return known
 
     def aliases(self, name: str) -> tuple[str, ...]:
-        """Return every name of those whose name this is, as the directory spells them; raises DirectoryError."""
+        """Return every name of those whose name this is, as the directory spells them; raises IdentityStoreError."""
         ids = {id_ for kind in PRECEDENCE for id_ in self.people_named(kind, name)}
         return tuple(sorted(_spelled(*(self.person(id_).said for id_ in ids))))
 
@@ -162,23 +163,23 @@ class Directory:
     # People
 
     def person(self, id_: str) -> Person:
-        """Return the person of this id; raises NotFoundError, DirectoryError."""
+        """Return the person of this id; raises NotFoundError, IdentityStoreError."""
         row = self._read(f"SELECT {_PERSON} FROM directory_person WHERE id = ?", (id_,)).fetchone()
         if row is None:
             raise NotFoundError("nobody has this id")
         return _person(row)
 
     def people_named(self, kind: NameKind, name: str) -> tuple[str, ...]:
-        """Return the ids of those who have this name, in the order of their ids; raises DirectoryError."""
+        """Return the ids of those who have this name, in the order of their ids; raises IdentityStoreError."""
         query = "SELECT person FROM directory_name WHERE kind = ? AND key = ? ORDER BY person"
         return tuple(row[0] for row in self._read(query, (kind, _key(kind, name))))
 
     def people(self, start: int, count: int) -> Page:
-        """Return ``count`` people from place ``start`` (from 0) on, the longest known first; raises DirectoryError."""
+        """Return ``count`` people from place ``start`` (0 on), the longest known first; raises IdentityStoreError."""
         return self._page("directory_person", start, count)
 
     def everybody(self) -> Iterator[Person]:
-        """Give every person, some at a time; raises DirectoryError."""
+        """Give every person, some at a time; raises IdentityStoreError."""
         after = 0
         while True:
             query = f"SELECT {_PERSON}, rowid FROM directory_person WHERE rowid > ? ORDER BY rowid LIMIT {BATCH}"
@@ -189,7 +190,7 @@ class Directory:
             after = rows[BATCH - 1][11]
 
     def groups_of(self, id_: str) -> tuple[tuple[str, str], ...]:
-        """Return id and display name of the groups that a person or group is directly in; raises DirectoryError."""
+        """Return id and display name of the groups that a person or group is directly in; raises IdentityStoreError."""
         query = (
             "SELECT g.id, g.display_name FROM directory_member m JOIN directory_group g ON g.id = m.group_id "
             "WHERE m.member = ? ORDER BY g.id"
@@ -197,20 +198,20 @@ class Directory:
         return tuple(self._read(query, (id_,)).fetchall())
 
     def add_person(self, said: PersonDraft) -> Person:
-        """Add a person; raises UnfitError, TakenError, FullError, DirectoryError."""
+        """Add a person; raises UnfitError, TakenError, FullError, IdentityStoreError."""
         said.check()
         return self._transact(lambda: self._add_person(said))
 
     def replace_person(self, id_: str, said: PersonDraft, expected_version: int | None = None) -> Person:
         """Say something else of a person.
 
-        Raises UnfitError, NotFoundError, TakenError, ChangedError (not of ``expected_version``), DirectoryError.
+        Raises UnfitError, NotFoundError, TakenError, ChangedError (not of ``expected_version``), IdentityStoreError.
         """
         said.check()
         return self._transact(lambda: self._replace_person(id_, said, expected_version))
 
     def remove_person(self, id_: str, expected_version: int | None = None) -> None:
-        """Forget a person, whose names are then unknown; raises NotFoundError, ChangedError, DirectoryError."""
+        """Forget a person, whose names are then unknown; raises NotFoundError, ChangedError, IdentityStoreError."""
         self._transact(lambda: self._remove_person(id_, expected_version))
 
     def _add_person(self, said: PersonDraft) -> Person:
@@ -278,23 +279,23 @@ class Directory:
     # Groups
 
     def group(self, id_: str, *, members: bool = True) -> Group:
-        """Return the group of this id, with all its members or none; raises NotFoundError, DirectoryError."""
+        """Return the group of this id, with all its members or none; raises NotFoundError, IdentityStoreError."""
         row = self._read(f"SELECT {_GROUP} FROM directory_group WHERE id = ?", (id_,)).fetchone()
         if row is None:
             raise NotFoundError("no group has this id")
         return self._group(row, members=members)
 
     def member_count(self, id_: str) -> int:
-        """Return how many members a group has, 0 if there is none of this id; raises DirectoryError."""
+        """Return how many members a group has, 0 if there is none of this id; raises IdentityStoreError."""
         (count,) = self._read("SELECT count(*) FROM directory_member WHERE group_id = ?", (id_,)).fetchone()
         return int(count)
 
     def groups(self, start: int, count: int) -> Page:
-        """Return ``count`` groups from place ``start`` (from 0) on, the longest known first; raises DirectoryError."""
+        """Return ``count`` groups from place ``start`` (0 on), the longest known first; raises IdentityStoreError."""
         return self._page("directory_group", start, count)
 
     def groups_with(self, key: GroupKey, value: str) -> tuple[str, ...]:
-        """Return the ids of the groups of this display name, external id or member; raises DirectoryError."""
+        """Return the ids of the groups of this display name, external id or member; raises IdentityStoreError."""
         query, compared = {
             GroupKey.DISPLAY_NAME: ("SELECT id FROM directory_group WHERE display_name_key = ?", folded(value)),
             GroupKey.EXTERNAL_ID: ("SELECT id FROM directory_group WHERE external_id_key = ?", exact(value)),
@@ -303,7 +304,7 @@ class Directory:
         return tuple(row[0] for row in self._read(f"{query} ORDER BY id", (compared,)))
 
     def every_group(self) -> Iterator[Group]:
-        """Give every group, some at a time; raises DirectoryError."""
+        """Give every group, some at a time; raises IdentityStoreError."""
         after = 0
         while True:
             query = f"SELECT {_GROUP}, rowid FROM directory_group WHERE rowid > ? ORDER BY rowid LIMIT {BATCH}"
@@ -314,24 +315,24 @@ class Directory:
             after = rows[BATCH - 1][7]
 
     def add_group(self, said: GroupDraft) -> Group:
-        """Add a group; raises UnfitError, FullError, DirectoryError."""
+        """Add a group; raises UnfitError, FullError, IdentityStoreError."""
         said.check()
         return self._transact(lambda: self._add_group(said))
 
     def replace_group(self, id_: str, said: GroupDraft, expected_version: int | None = None) -> Group:
-        """Say something else of a group; raises UnfitError, NotFoundError, ChangedError, DirectoryError."""
+        """Say something else of a group; raises UnfitError, NotFoundError, ChangedError, IdentityStoreError."""
         said.check()
         return self._transact(lambda: self._replace_group(id_, said, expected_version))
 
     def change_members(self, id_: str, new: Collection[Member], gone: Collection[str], expected_version: int) -> Group:
         """Add members to a group and take others (by id) out, whatever its size; return it without its members.
 
-        Who is in already, or out, stays so. Raises UnfitError, NotFoundError, ChangedError, DirectoryError.
+        Who is in already, or out, stays so. Raises UnfitError, NotFoundError, ChangedError, IdentityStoreError.
         """
         return self._transact(lambda: self._change_members(id_, new, gone, expected_version))
 
     def remove_group(self, id_: str, expected_version: int | None = None) -> None:
-        """Forget a group; raises NotFoundError, ChangedError, DirectoryError."""
+        """Forget a group; raises NotFoundError, ChangedError, IdentityStoreError."""
         self._transact(lambda: self._remove_group(id_, expected_version))
 
     def _add_group(self, said: GroupDraft) -> Group:
@@ -439,7 +440,7 @@ class Directory:
     # What somebody has to act on
 
     def pending(self, at_most: int = BATCH) -> tuple[Change, ...]:
-        """Return the oldest changes that nobody has acknowledged yet; raises DirectoryError."""
+        """Return the oldest changes that nobody has acknowledged yet; raises IdentityStoreError."""
         query = "SELECT number, kind, person, user_name, names, at FROM directory_change ORDER BY number LIMIT ?"
         rows = self._read(query, (at_most,)).fetchall()
         return tuple(

@@ -1,10 +1,10 @@
 """When each signing key was first seen, kept over restarts: a key's age is counted from then (``max_key_age``)."""
 
-import contextlib
-import os
 import sqlite3
 from pathlib import Path
 from typing import Final
+
+from rowgate.identity.storage import IdentityStoreError, connect
 
 # Keys remembered: what hundreds of issuers rotate through in years. Those not seen for longest are forgotten first.
 MAX_KEYS: Final = 65_536
@@ -36,13 +36,8 @@ class KeyAges:
         """Open the file, making it (mode 0600) the first time. Raises KeyAgesError."""
         self._path = path
         try:
-            # Never a file that is there: closing a second descriptor of one that this process has open would drop
-            # SQLite's locks on it (https://www.sqlite.org/howtocorrupt.html, section 2.2).
-            with contextlib.suppress(FileExistsError):
-                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-            self._connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
-            self._connection.execute(_SCHEMA)
-        except (OSError, sqlite3.Error) as problem:
+            self._connection = connect(path, _SCHEMA, busy_seconds=BUSY_SECONDS)
+        except IdentityStoreError as problem:
             raise self._explained(problem) from problem
 
     def first_seen(self, thumbprint: str, now: float) -> float:

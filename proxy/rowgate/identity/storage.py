@@ -24,6 +24,9 @@ class IdentityStoreError(Exception):
 def create(path: Path) -> None:
     """Make an empty file (mode 0600) at ``path`` unless there is one; raises IdentityStoreError.
 
+    One that is there is not opened: closing a second descriptor of a file that this process has open would drop
+    SQLite's locks on it (https://www.sqlite.org/howtocorrupt.html, section 2.2).
+
     Made by root, it belongs to whoever the directory belongs to: the proxy must be able to read what an administrator
     has revoked before it was first started. SQLite does the same for the files beside it.
     """
@@ -43,10 +46,16 @@ def create(path: Path) -> None:
         os.close(descriptor)
 
 
-def connect(path: Path, *, any_thread: bool = False) -> sqlite3.Connection:
+def connect(
+    path: Path,
+    *tables: str,
+    any_thread: bool = False,
+    busy_seconds: float = BUSY_TIMEOUT_SECONDS,
+) -> sqlite3.Connection:
     """Open the SQLite database at ``path``, creating it: many processes, each write durable before it returns.
 
-    With ``any_thread`` it need not be the same thread that uses it, though never two at once.
+    ``tables``: statements to begin with, which make what is not there yet. With ``any_thread`` it need not be the same
+    thread that uses it, though never two at once. ``busy_seconds``: longest wait for another process's write.
 
     WAL, so that a reader never waits for a writer, with ``synchronous=FULL``: a commit survives power loss
     (https://www.sqlite.org/pragma.html#pragma_synchronous). Raises IdentityStoreError.
@@ -55,7 +64,7 @@ def connect(path: Path, *, any_thread: bool = False) -> sqlite3.Connection:
     try:
         connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode=rw",
-            BUSY_TIMEOUT_SECONDS,
+            busy_seconds,
             isolation_level=None,
             check_same_thread=not any_thread,
             uri=True,
@@ -65,6 +74,8 @@ def connect(path: Path, *, any_thread: bool = False) -> sqlite3.Connection:
     try:
         _use_wal(connection)
         connection.execute("PRAGMA synchronous = FULL")
+        for statement in tables:
+            connection.execute(statement)
     except sqlite3.Error as error:
         connection.close()
         raise explained(error, path) from error
@@ -90,7 +101,7 @@ def explained(error: sqlite3.Error, path: Path) -> IdentityStoreError:
     """Return SQLite's error as ours: what, where, what to do. No data is in either."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary code: https://www.sqlite.org/rescode.html
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return IdentityStoreError(f"{path}: locked by another process for more than {BUSY_TIMEOUT_SECONDS:g} s")
+        return IdentityStoreError(f"{path}: locked by another process for too long; try again")
     if code == sqlite3.SQLITE_FULL:
         return IdentityStoreError(f"{path}: the disk is full; nothing is lost, free some space and try again")
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN):
