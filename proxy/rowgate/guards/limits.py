@@ -5,19 +5,15 @@ Two of them, for what they know of a session. ``Limits`` takes what all end user
 """
 
 from collections.abc import Mapping
-from ipaddress import IPv6Address, ip_network
 from typing import Final, Protocol
 
 from rowgate.guards.interface import Grant, Request, kind_of
 from rowgate.metering.account import NOBODY, Account
-from rowgate.policy.snapshot import LOCAL_SOURCE, Dimension, Limit, Quantity, Snapshot, plain
+from rowgate.policy.snapshot import LOCAL_SOURCE, Dimension, Limit, Quantity, Snapshot, one_source
 from rowgate.sql.kinds import TRANSACTION_KINDS
 from rowgate.sql.statement import Statement
 from rowgate.subject import Subject, folded
 from rowgate.verdict import Allow, Verdict
-
-# An IPv6 client owns its /64 and can use a new address for every connection; an IPv4 address is one source.
-IPV6_SOURCE_PREFIX: Final = 64
 
 # Subjects whose accounts are kept at hand; when full they are looked up again.
 MAX_SUBJECTS: Final = 10_000
@@ -159,9 +155,4 @@ def values_of(subject: Subject) -> Mapping[Dimension, str]:
 
 def source_of(subject: Subject) -> str:
     """Return the source as limits know it: an IPv4 address, an IPv6 /64, or ``local`` for a Unix socket."""
-    if subject.source is None:
-        return LOCAL_SOURCE
-    address = plain(subject.source)
-    if isinstance(address, IPv6Address):
-        return str(ip_network((address, IPV6_SOURCE_PREFIX), strict=False))
-    return str(address)
+    return LOCAL_SOURCE if subject.source is None else str(one_source(subject.source))

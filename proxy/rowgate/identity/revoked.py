@@ -2,17 +2,14 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Final
 
-from rowgate.policy.snapshot import LOCAL_SOURCE, Address, Network, plain
+from rowgate.policy.snapshot import LOCAL_SOURCE, Address, Network, one_source, plain
 from rowgate.subject import Certificate, EndUser, IdentityKind, Subject, folded
 
 MAX_VALUE: Final = 1024
 """Characters of what is revoked: names, key ids and token ids are far shorter."""
-
-IPV6_SOURCE_BITS: Final = 64
-"""A client owns its /64 and may use a new address each time: one IPv6 address means its network."""
 
 FINGERPRINT_DIGITS: Final = 64
 """Hexadecimal digits of a SHA-256, by which a single certificate is known."""
@@ -208,9 +205,9 @@ def _head(network: Network) -> int:
 
 
 def _network(text: str) -> Network:
-    """Return the network that ``text`` means; raises RevocationValueError."""
+    """Return the network that ``text`` means, for one address that of its source; raises RevocationValueError."""
     try:
-        network = ip_network(text, strict=True) if "/" in text else _network_of(ip_address(text))
+        network = ip_network(text if "/" in text else one_source(ip_address(text)))
     except ValueError as error:
         raise RevocationValueError(
             f"source {text!r}: expected an address, a network as 10.20.0.0/16 (no bits set beyond its length), "
@@ -222,13 +219,6 @@ def _network(text: str) -> Network:
     if network.prefixlen == 0:
         raise RevocationValueError(f"source {text!r}: that is everybody; to let nobody in, stop the proxy")
     return network
-
-
-def _network_of(address: Address) -> Network:
-    address = plain(address)
-    if isinstance(address, IPv6Address):
-        return IPv6Network((address, IPV6_SOURCE_BITS), strict=False)
-    return IPv4Network(address)
 
 
 def _fingerprint(value: str) -> str | None:

@@ -1,8 +1,10 @@
 """How many connections there may be: in all, of one source network, and of one user."""
 
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv6Address, ip_network
+from ipaddress import IPv4Address, IPv6Address
 from typing import Final
+
+from rowgate.policy.snapshot import LOCAL_SOURCE, one_source
 
 Source = IPv4Address | IPv6Address | None
 
@@ -10,9 +12,6 @@ Source = IPv4Address | IPv6Address | None
 PENDING: Final = 1_000
 # Connections of a source beyond the sessions it may have, so that it can still cancel what these run.
 SPARE: Final = 4
-LOCAL: Final = "local"
-# An IPv6 client owns its /64, and may use a new address of it each time.
-IPV6_PREFIX: Final = 64
 
 
 @dataclass(slots=True)
@@ -49,7 +48,7 @@ class Quotas:
 
     def may_start(self, key: str) -> bool:
         """Return whether a connection that has entered may become a session."""
-        return not self.of_source or key == LOCAL or self._sources.get(key, 0) <= self.of_source
+        return not self.of_source or key == LOCAL_SOURCE or self._sources.get(key, 0) <= self.of_source
 
     def leave(self, key: str) -> None:
         """A connection of the source has ended."""
@@ -72,11 +71,7 @@ class Quotas:
 
 def network_of(source: Source) -> str:
     """Return the source network that an address counts for; ``local`` for a Unix socket."""
-    if source is None:
-        return LOCAL
-    if isinstance(source, IPv6Address):
-        return str(ip_network((int(source), IPV6_PREFIX), strict=False))
-    return str(source)
+    return LOCAL_SOURCE if source is None else str(one_source(source))
 
 
 def _decrement(counts: dict[str, int], key: str) -> None:

@@ -19,6 +19,9 @@ Address = IPv4Address | IPv6Address
 LOCAL_SOURCE: Final = "local"
 """The value of the dimension ``source`` for a session that came over a Unix socket: all of them are one source."""
 
+IPV6_SOURCE_BITS: Final = 64
+"""An IPv6 client owns its /64 and can use a new address for every connection; an IPv4 address is one source."""
+
 VERSION_DIGITS: Final = 12
 """Hexadecimal digits of a policy's version: 48 bits tell apart every policy a site will ever write."""
 
@@ -388,6 +391,14 @@ def plain(address: Address) -> Address:
     """Return the IPv4 address that an IPv4-mapped IPv6 address stands for (RFC 4291, 2.5.5.2), else ``address``."""
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return address if mapped is None else mapped
+
+
+def one_source(address: Address) -> IPv4Address | IPv6Network:
+    """Return what an address is of one source: itself, or for IPv6 its /64, of which a client may use any address."""
+    address = plain(address)
+    if isinstance(address, IPv4Address):
+        return address
+    return IPv6Network((int(address), IPV6_SOURCE_BITS), strict=False)
 
 
 def _fits(patterns: tuple[str, ...], name: str) -> bool:
