@@ -382,14 +382,10 @@ class Entrance:
             return TOO_MANY_CONNECTIONS, f"more than {self._settings.max_sessions} sessions"
         if visit.counted_as is not None and not self.quotas.may_start(visit.counted_as):
             return TOO_MANY_CONNECTIONS, "too many connections from this address"
-        reason = ""
-        if rule is None and policy.unmatched_clients == "refuse":
-            reason = f"no client rule of the policy admits user {startup.user!r} from here"
-        elif rule is not None and rule.requires_tls and visit.source is not None and not link.is_encrypted:
-            reason = f"client rule {rule.name!r} requires TLS: connect with sslmode=require or higher"
-        if reason and enforced:
+        reason = visit.misfit(policy, rule, startup.user, encrypted=link.is_encrypted)
+        if reason is not None and enforced:
             return INVALID_AUTHORISATION, reason
-        if reason:
+        if reason is not None:
             self._emit(happened.WouldHaveRefused(user=startup.user, source=source_text(visit.source), reason=reason))
         return None
 

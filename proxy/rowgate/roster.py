@@ -94,20 +94,23 @@ class Roster:
             if link.session is not None and visit is not None and visit.valid_until <= wall:
                 self.examine([link])
 
-    def examine(self, links: Iterable[Link] | None = None) -> int:
-        """Judge sessions anew, all of them by default, and end those that may not go on; return how many those were."""
+    def examine(self, links: Iterable[Link] | None = None, *, policy_changed: bool = False) -> None:
+        """Look whether sessions may go on, all of them by default, and end those that may not.
+
+        Whoever may, and is under another rule or policy than before, gets another judge.
+        """
         over: list[tuple[Link, str]] = []
         for link in list(self.links if links is None else links):
             if link.session is None or link.closed:
                 continue
+            before = link.visit.subject
             reason = self.why_over(link)
             if reason is not None:
                 over.append((link, reason))
-            else:
+            elif policy_changed or link.visit.subject is not before:
                 self._judge(link)
         if over:
             self._end(over)
-        return len(over)
 
     def why_over(self, link: Link) -> str | None:
         """Return in the client's words why a session may not go on, None if it may; note the rule it is under now."""
@@ -121,7 +124,9 @@ class Roster:
         wall = self._clock.wall()
         policy = self._policy()
         rule = policy.client_for(arrival_of(subject), wall)
-        reason = self._unfit(link, subject, visit, wall)
+        reason = visit.misfit(policy, rule, subject.user, encrypted=link.is_encrypted)
+        if reason is None and rule is not None:
+            reason = self._ended_by(rule, subject, visit, wall)
         if reason is not None and policy.mode is Mode.ENFORCE:
             return reason
         if reason is not None:
@@ -129,17 +134,11 @@ class Roster:
         client = rule.name if rule is not None else None
         if client != subject.client:
             visit.subject = replace(subject, client=client)
-        visit.valid_until = self._valid_until(visit, wall)
+        visit.valid_until = self._valid_until(rule, subject, visit, wall)
         return None
 
-    def _unfit(self, link: Link, subject: Subject, visit: Visit, wall: float) -> str | None:
-        policy = self._policy()
-        rule = policy.client_for(arrival_of(subject), wall)
-        if rule is None:
-            refuses = policy.unmatched_clients == "refuse"
-            return unmatched(subject.user) if refuses else None
-        if rule.requires_tls and not link.is_encrypted and subject.source is not None:
-            return without_tls(rule)
+    def _ended_by(self, rule: ClientRule, subject: Subject, visit: Visit, wall: float) -> str | None:
+        """Return what has come to its end that a session under this rule rests on."""
         if subject.certificate is not None and subject.certificate.expires <= wall:
             return "the client's certificate has expired"
         if subject.end_user is not None and subject.end_user.expires <= wall:
@@ -148,18 +147,13 @@ class Roster:
             return f"the session has lasted as long as client rule {rule.name!r} allows"
         return None
 
-    def _valid_until(self, visit: Visit, wall: float) -> float:
+    def _valid_until(self, rule: ClientRule | None, subject: Subject, visit: Visit, wall: float) -> float:
         """Return when (seconds since the epoch) the next thing ends that a session's right to go on rests on."""
-        subject = visit.subject
-        if subject is None:
-            return math.inf
-        arrival = arrival_of(subject)
-        ends = [self._policy().judged_until(arrival, wall)]
+        ends = [self._policy().judged_until(arrival_of(subject), wall)]
         if subject.certificate is not None:
             ends.append(subject.certificate.expires)
         if subject.end_user is not None:
             ends.append(subject.end_user.expires)
-        rule = self._policy().client_named(subject.client)
         if rule is not None and rule.max_session is not None:
             ends.append(wall + rule.max_session - self._age(visit))
         return min((end for end in ends if end > wall), default=math.inf)
@@ -254,16 +248,6 @@ def arrival_of(subject: Subject) -> Arrival:
     """Return a session as client rules see it."""
     names = subject.certificate.names if subject.certificate is not None else ()
     return Arrival(subject.user, subject.database, subject.source, subject.country, names)
-
-
-def unmatched(user: str) -> str:
-    """Return in the client's words why a client is refused that no rule matches."""
-    return f"no client rule of the policy admits user {user!r} from here"
-
-
-def without_tls(rule: ClientRule) -> str:
-    """Return in the client's words why a client in plain text is refused."""
-    return f"client rule {rule.name!r} requires TLS: connect with sslmode=require or higher"
 
 
 def _by_database(gone: Iterable[_Over]) -> Mapping[str, list[_Over]]:

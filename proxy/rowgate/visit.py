@@ -9,7 +9,7 @@ from rowgate.network.client_certificates import Number
 from rowgate.network.databases import Database
 from rowgate.network.quotas import Source
 from rowgate.network.servers import Servers
-from rowgate.policy.snapshot import Arrival
+from rowgate.policy.snapshot import Arrival, ClientRule, Snapshot
 from rowgate.session.admission import Greeting
 from rowgate.settings import Route
 from rowgate.subject import Certificate, EndUser, Subject
@@ -53,6 +53,15 @@ class Visit:
     cancels_waiting: int = 0
     cancel_lock: asyncio.Lock | None = None
     """Held by the cancel on its way; made with the first."""
+
+    def misfit(self, policy: Snapshot, rule: ClientRule | None, user: str, *, encrypted: bool) -> str | None:
+        """Return in the client's words why ``rule``, which is the client's under ``policy``, does not let it in."""
+        if rule is None:
+            refuses = policy.unmatched_clients == "refuse"
+            return f"no client rule of the policy admits user {user!r} from here" if refuses else None
+        if rule.requires_tls and self.source is not None and not encrypted:
+            return f"client rule {rule.name!r} requires TLS: connect with sslmode=require or higher"
+        return None
 
     def arrival(self, startup: Startup) -> Arrival:
         """Return the client as client rules see it."""

@@ -233,7 +233,6 @@ class Worker:
         Returns whether the policy is in force now.
         """
         self.entrance.reload()
-        self.roster.examine()  # a certificate may have been revoked, whatever becomes of the policy
         try:
             snapshot = load(self.settings.policy)
         except PolicyError as error:
@@ -244,13 +243,14 @@ class Worker:
                     in_force=self.snapshot.version,
                 )
             )
+            self.roster.examine()  # a certificate may have been revoked
             return False
         former, self.snapshot = self.snapshot, snapshot
         self.evaluator = self._evaluator(snapshot)
         self.accounts.adopt(snapshot.limits)
         self.databases.adopt(snapshot)
         self.identities.adopt(snapshot)
-        self.roster.examine()
+        self.roster.examine(policy_changed=True)
         self._policy_loaded(former)
         self.log.reopen()
         return True
