@@ -248,30 +248,22 @@ class Link:
 
     def user_cancelled(self) -> None:
         """The client cancels, on another connection."""
-        if self.session is None or self.closed:
-            return
-        try:
-            self.session.user_cancelled(monotonic())
-            self.pump()
-        except Exception as problem:  # noqa: BLE001 - whatever it is, this session must not go on
-            self.fail(problem)
+        self._tell(lambda session: session.user_cancelled(monotonic()))
 
     def cancel_finished(self) -> None:
         """The cancel this session asked for is over."""
-        if self.session is None or self.closed:
-            return
-        try:
-            self.session.cancel_finished(monotonic())
-            self.pump()
-        except Exception as problem:  # noqa: BLE001 - whatever it is, this session must not go on
-            self.fail(problem)
+        self._tell(lambda session: session.cancel_finished(monotonic()))
 
     def token_verified(self, outcome: EndUser | TokenRefusal) -> None:
         """It is known whose token this session has been given."""
+        self._tell(lambda session: session.token_verified(outcome, monotonic()))
+
+    def _tell(self, news: Callable[[Session], None]) -> None:
+        """Tell the session something that has not come by either socket."""
         if self.session is None or self.closed:
             return
         try:
-            self.session.token_verified(outcome, monotonic())
+            news(self.session)
             self.pump()
         except Exception as problem:  # noqa: BLE001 - whatever it is, this session must not go on
             self.fail(problem)
