@@ -10,7 +10,7 @@ SETUP := $(VENV)/.set-up
 # Two files at a time, because the tests start servers of their own; a file's tests stay together and share theirs.
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile
 # The rooms that hold compiled modules, or stand on them alone: their suites run on the pure twins as well.
-CORE := $(wildcard $(addprefix tests/,wire session metering guards ledger sql journal))
+CORE := $(wildcard $(addprefix tests/,wire session metering guards ledger sql journal identity))
 # Executions of each target of `make fuzz`.
 RUNS ?= 2000000
 # What tests compare with and no wheel brings.

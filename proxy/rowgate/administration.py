@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from typing import Final
 
 from rowgate.api import admin, shared_signals
 from rowgate.api.access import Access, read_tokens
@@ -11,7 +10,7 @@ from rowgate.api.app import Parts, build
 from rowgate.api.issuer_signers import IssuerSigners
 from rowgate.api.scim import ScimEndpoint
 from rowgate.api.security_event import EventReader
-from rowgate.api.server import ApiServer, TcpEnd
+from rowgate.api.server import CONTROL, ApiServer, TcpEnd
 from rowgate.api.shared_signals import SignalReceiver
 from rowgate.api.subject_identifier import Identified
 from rowgate.clock import Clock
@@ -27,9 +26,6 @@ from rowgate.roster import Roster
 from rowgate.settings import Settings
 from rowgate.subject import IdentityKind
 from rowgate.visit import Visit
-
-# The Unix socket in the state directory, where the operating system says who asks.
-CONTROL: Final = "control.sock"
 
 
 class Administration:

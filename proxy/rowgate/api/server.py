@@ -27,7 +27,9 @@ from rowgate.api.gate import PEER
 from rowgate.api.limits import IDLE_SECONDS, MAX_CONNECTIONS, MAX_HEADERS
 from rowgate.network.tls_context import listener_context
 
-# Bytes of a Unix socket's path (sun_path in unix(7), with its end).
+# The Unix socket in a proxy's state directory, where the operating system says who asks.
+CONTROL: Final = "control.sock"
+# Bytes of a Unix socket's path (sun_path in unix(7), without its end).
 MAX_SOCKET_PATH: Final = 107
 # Connections that wait to be accepted.
 BACKLOG: Final = 64
@@ -172,7 +174,7 @@ class _Protocol(H11Protocol):
 
     _silence: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # uvicorn narrows it too
         super().connection_made(transport)
         if len(self.connections) > MAX_CONNECTIONS:
             transport.abort()
@@ -205,7 +207,7 @@ class _Protocol(H11Protocol):
 class _ControlProtocol(_Protocol):
     """The same on the Unix socket: the operating system says who it is, and only root and our own user are anybody."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # uvicorn narrows it too
         uid = _peer_uid(transport)
         if uid not in {0, os.geteuid()}:
             self.connections.add(self)  # what uvicorn takes away when the connection is lost

@@ -11,14 +11,11 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 
 from rowgate.api.admin import SESSIONS_PATH, SessionsAnswer
+from rowgate.api.server import CONTROL, MAX_SOCKET_PATH
 from rowgate.cli.words import console, failure, printable, table
 
-CONTROL_NAME: Final = "control.sock"
 CANNOT_ASK: Final = 1
 ANSWER_SECONDS: Final = 10.0
-MAX_SOCKET_PATH: Final = 107
-"""Bytes of a Unix socket's path (sun_path in unix(7), without its end)."""
-
 MAX_SHOWN: Final = 60
 """Characters of a statement in the table: what tells it apart is near its beginning. --json has all of it."""
 
@@ -34,11 +31,11 @@ def sessions(
 ) -> None:
     """Show who is on: user, end user, source, key, since when, what runs, and how many rows it has read."""
     try:
-        answer = _ask(state, state / CONTROL_NAME)
+        answer = _ask(state, state / CONTROL)
         if not as_json:
             _print(_ANSWER.validate_python(answer))
     except ValidationError:
-        raise failure("sessions", f"{state / CONTROL_NAME}: {_STRANGE}", CANNOT_ASK) from None
+        raise failure("sessions", f"{state / CONTROL}: {_STRANGE}", CANNOT_ASK) from None
     except CannotAskError as error:
         raise failure("sessions", str(error), CANNOT_ASK) from None
     if as_json:

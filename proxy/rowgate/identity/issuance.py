@@ -319,7 +319,7 @@ class Issuance:
             try:
                 self._replace(
                     merged,
-                    lambda number, sources=sources: [each.part(number) for each in sources],  # type: ignore[misc]
+                    lambda number, sources=sources: [each.part(number) for each in sources],  # type: ignore[misc] # its default's
                     sum(each.records for each in merged),
                     now,
                 )

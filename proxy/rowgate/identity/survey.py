@@ -257,7 +257,7 @@ def _place(network: str, expected: Sequence[Network]) -> str:
     if network == LOCAL_SOURCE:
         return network
     own = ip_network(network)
-    around = (each for each in expected if each.version == own.version and each.supernet_of(own))  # type: ignore[arg-type]
+    around = (each for each in expected if each.version == own.version and each.supernet_of(own))  # type: ignore[arg-type] # of one version
     return str(next(around, network))
 
 

@@ -265,7 +265,7 @@ class Bearers:
         self,
         assignment: Assignment,
         now: float,
-        block: bool,  # noqa: FBT001
+        block: bool,  # noqa: FBT001 - the compiled twin passes by position
     ) -> Named | Denial | None:
         """Return whom an assignment names, None if nobody; ``WAIT`` until that is known."""
         terms = self.conversation.terms
@@ -306,7 +306,7 @@ class Bearers:
 
     # What takes its place
 
-    def _value(self, assignment: Assignment, whom: Named | None, block: bool) -> str | None:  # noqa: FBT001
+    def _value(self, assignment: Assignment, whom: Named | None, block: bool) -> str | None:  # noqa: FBT001 - as above
         if assignment.act in (Act.RESET, Act.DEFAULT) or (assignment.act is Act.CALL and assignment.value is None):
             return None
         if whom is None or not _counts(assignment, block=block):
