@@ -49,7 +49,6 @@ class Identities:
         emit: Callable[[Event], None],
     ) -> None:
         self.store = state / STORE
-        self._clock = clock
         self._emit = emit
         self._changed = changed
         self.revocations = Revocations.open(self.store, clock)

@@ -129,7 +129,7 @@ BUGS: Final = {
         Bug(
             "a result inside a transaction that nothing waits for",
             "client",
-            Change(CONVERSATION, "(self.exclusive or self.takes_copy)", "self.takes_copy"),
+            Change(CONVERSATION, "(self.exclusive or self.takes_copy", "(self.takes_copy"),
         ),
         Bug(
             "a portal's former portions forgotten",
