@@ -13,6 +13,7 @@ from rowgate.clock import SystemClock
 from rowgate.demo.postgres import ThrowawayPostgres
 from rowgate.identity.seal import Sealer, row_security_sql
 from support.bearer_relay import Issuer, Relay, person, token_of
+from support.bearer_script import script
 from support.debian_postgres import DebianPostgres
 from support.playbook import ENFORCE, MONITOR, World
 from support.raw_client import SYNC, RawClient, bind, errors_of, execute, extended, parse, rows_of, tags_of
@@ -160,6 +161,15 @@ def test_a_text_of_several_statements(relay: Relay) -> None:
             assert client.transaction == "I"
             assert one(client, WHO) == ""
         assert "BEGIN" not in tags_of(client.query(f"SET LOCAL rowgate.token = '{KIM}'; {WHO}"))
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("way", ["simple", "groups", "texts"])
+def test_row_level_security_and_proxy_agree_on_who_counts(relay: Relay, seed: int, way: str) -> None:
+    with opened(relay) as client:
+        for said in script(client, way, seed):
+            end_user = relay.sessions[-1].conversation.end_user
+            assert one(client, WHO) == ("" if end_user is None else end_user.name), said
 
 
 # What SQL can make up

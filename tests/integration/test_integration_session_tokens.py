@@ -10,6 +10,7 @@ import pytest
 from rowgate.clock import SystemClock
 from rowgate.demo.postgres import ThrowawayPostgres
 from support.bearer_relay import Issuer, Relay, token_of
+from support.bearer_script import script
 from support.debian_postgres import DebianPostgres
 from support.playbook import ENFORCE, World
 from support.raw_client import SYNC, RawClient, extended, rows_of
@@ -100,6 +101,15 @@ def test_a_token_for_the_transaction(relay: Relay, text: str, way: str) -> None:
             client.query("COMMIT")
         assert (who(client), counted(relay)) == ("", "")
         assert KIM.encode() not in relay.sent
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("way", ["simple", "groups", "texts"])
+def test_proxy_and_server_agree_on_who_counts(relay: Relay, seed: int, way: str) -> None:
+    """Whatever is said: after each step the proxy counts whom the server has."""
+    with opened(relay) as client:
+        for said in script(client, way, seed):
+            assert who(client) == counted(relay), said
 
 
 @pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])

@@ -43,6 +43,8 @@ def play(script: str, base: Named | None = None) -> str:
         ("SET a", "a"),
         ("SET a; SYNC; RESET ALL", ""),
         ("SET a; SYNC; DISCARD ALL", ""),
+        ("SET a; SYNC; DISCARD ALL; ERROR", ""),  # it commits at once
+        ("SET a; SYNC; RESET ALL; ERROR", "a"),
         ("SET a; SYNC; SET b; ERROR", "a"),
         ("LOCAL a", ""),  # it warns, and does nothing
         ("CALL a", "a"),  # set_config(…, true) holds for the group

@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Final, NamedTuple
 
 from rowgate.sql.assignment import CLEARS
-from rowgate.sql.kinds import UNKNOWN_KIND
+from rowgate.sql.kinds import SESSION_KIND, UNKNOWN_KIND
 from rowgate.sql.statement import Part, Statement
 from rowgate.subject import EndUser
 from rowgate.wire.types import FAILED_TRANSACTION, IDLE
@@ -38,6 +38,7 @@ class Event(Enum):
     ROLLBACK_TO = "rollback_to"
     SET = "set"
     RESET = "reset"
+    DISCARD = "discard"
     DOUBT = UNKNOWN_KIND
 
 
@@ -58,7 +59,7 @@ class Change(NamedTuple):
 Changes = tuple[tuple[Change, ...], ...]
 """What a text does, for each of its statements."""
 
-_BY_KIND: Final = {event.value: event for event in Event if event not in (Event.SET, Event.RESET)}
+_BY_KIND: Final = {event.value: event for event in Event if event not in (Event.SET, Event.RESET, Event.DISCARD)}
 
 
 def changes_of(statement: Statement) -> Changes:
@@ -70,7 +71,9 @@ def _changes_of(part: Part) -> tuple[Change, ...]:
     event = _BY_KIND.get(part.kind)
     if event is not None:
         return (Change(event, name=part.savepoint, chains=part.chains),)
-    return (Change(Event.RESET),) if part.assigns & CLEARS else ()
+    if part.assigns & CLEARS:
+        return (Change(Event.DISCARD if part.kind == SESSION_KIND else Event.RESET),)
+    return ()
 
 
 def is_in_block(part: Part) -> bool:
@@ -132,6 +135,10 @@ class Levels:
             del self.levels[max(self._find(change.name), 1) :]
         elif event is Event.ROLLBACK_TO:
             self._roll_back_to(change.name)
+        elif event is Event.DISCARD:
+            # It runs outside of blocks alone, and commits at once, whatever becomes of its group.
+            self._set(change)
+            self.end_implicit()
         elif event is Event.DOUBT:
             self.doubt()
 
@@ -254,7 +261,7 @@ class Setting:
         reset: tuple[Named, bool] | None = None
         for change in part:
             self.settled.apply(change)
-            if change.event is Event.RESET and self.settled.base is not None:
+            if (change.event is Event.RESET or change.event is Event.DISCARD) and self.settled.base is not None:
                 reset = (self.settled.base, change.local)
         return reset
 
