@@ -639,6 +639,8 @@ class ClientStream:
             return REPLACED
         of_portal = self._data[position + HEADER_SIZE] == OF_PORTAL
         if conversation.leftover and not name:
+            if conversation.is_uncertain(self._unnamed_since(of_portal)):
+                return GATED  # if that group fails, what is left under no name is ours
             if of_portal and name not in conversation.portals:
                 self._clear_away(position, messages.close_portal(name))
             elif not of_portal and name not in conversation.statements:
@@ -655,6 +657,14 @@ class ClientStream:
         elif name in conversation.statements:
             self._learn(reply, name)
         return FORWARD
+
+    def _unnamed_since(self, of_portal: bool) -> int:  # noqa: FBT001 - the compiled twin passes by position
+        """Return the group in which the unnamed portal or statement got its meaning, -1 for none."""
+        conversation = self.conversation
+        if not of_portal:
+            return conversation.statement_groups.get(b"", -1)
+        portal = conversation.portals.get(b"")
+        return -1 if portal is None else portal.group
 
     def _learn(self, reply: Reply, name: bytes) -> None:
         """Keep what the server says of a prepared statement, where it is of use: an entity is watched."""
